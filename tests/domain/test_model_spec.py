@@ -1,0 +1,77 @@
+"""What is derived of a model: counts of weights and memory, never stored."""
+
+from dataclasses import replace
+
+import pytest
+
+from manyhands.domain.model_spec import (
+    Attention,
+    BlockSpec,
+    Latent,
+    Mlp,
+    TensorSource,
+    kv_elements_per_token,
+    span_elements,
+    span_kv_elements,
+    state_kind,
+)
+from manyhands.domain.span import Span
+from small_swarms import NORM, block, model
+
+BLOCK = 8 * 8 + 2 * 4 * 8 + 8 * 8 + 3 * 8 * 32 + 2 * 8
+TABLE = 64 * 8
+
+
+def test_a_tensor_counts_the_product_of_its_sides():
+    assert TensorSource(("x",), (3, 4, 5)).elements == 60
+    assert TensorSource(("x",), ()).elements == 1
+
+
+def test_a_models_layers_are_embedding_blocks_and_head():
+    spec = model(3)
+    assert spec.span == Span(0, 5)
+    assert len(spec.blocks) == 3
+    assert [layer.elements for layer in spec.layers] == [TABLE, BLOCK, BLOCK, BLOCK, TABLE + 8]
+
+
+def test_weights_of_a_span_are_the_sum_of_its_layers_and_a_tied_head_counts_once_only():
+    plain, tied = model(2), model(2, tied=True)
+    assert span_elements(plain, plain.span) == 2 * TABLE + 2 * BLOCK + 8
+    assert span_elements(tied, tied.span) == TABLE + 2 * BLOCK + 8
+    assert span_elements(tied, Span(1, 4)) == span_elements(plain, Span(1, 4))
+    assert span_elements(tied, Span(0, 3)) == TABLE + 2 * BLOCK
+
+
+@pytest.mark.parametrize(
+    ("attention", "kind", "elements"),
+    [
+        (Attention(8, 2, 16, 16, 1.0), "full", 2 * 32),
+        (Attention(8, 2, 16, 24, 1.0), "full", 2 * 40),
+        (Attention(8, 2, 16, 16, 1.0, window=4), "window", 2 * 32),
+        (Attention(8, 8, 16, 16, 1.0, latent=Latent(None, 32, 8, 4)), "latent", 36),
+    ],
+)
+def test_what_a_block_keeps_for_a_token(attention, kind, elements):
+    part = BlockSpec(NORM, attention, Mlp("gated", "silu", 32))
+    assert state_kind(part) == kind
+    assert kv_elements_per_token(part) == elements
+
+
+def test_only_blocks_keep_memory():
+    spec = model(3)
+    one = kv_elements_per_token(spec.blocks[0])
+    assert span_kv_elements(spec, spec.span) == 3 * one
+    assert span_kv_elements(spec, Span(0, 1)) == 0
+    assert span_kv_elements(spec, Span(2, 5)) == 2 * one
+
+
+def test_the_digest_of_a_spec_changes_with_anything_in_it():
+    spec = model(2)
+    assert spec.digest() == model(2).digest()
+    others = [
+        replace(spec, family="other"),
+        replace(spec, context=129),
+        replace(spec, layers=spec.layers[:-1]),
+        replace(spec, layers=(*spec.layers[:1], block(window=3), *spec.layers[2:])),
+    ]
+    assert len({spec.digest(), *(other.digest() for other in others)}) == 5
