@@ -1,0 +1,1 @@
+"""Named forms of a tensor between processes: pure tensors <-> bytes."""

@@ -1,0 +1,1 @@
+"""Signatures and, later, receipts, checks, standing: pure."""
