@@ -1,0 +1,173 @@
+"""Seconds and bytes of a span on a device, of rows on a link, of weights on a disk.
+
+Counts from measured devices and links only. Knows nothing of who runs what, or of sessions.
+A step is counted layer by layer as a roofline: the longer of reading (weights and memory) and
+multiplying, plus the device's fixed time a layer (Williams, Waterman, Patterson 2009).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+
+from manyhands.domain.device import Device, Link
+from manyhands.domain.ids import PeerId
+from manyhands.domain.model_spec import (
+    Attention,
+    BlockSpec,
+    EmbedSpec,
+    HeadSpec,
+    LayerSpec,
+    ModelSpec,
+    kv_elements_per_token,
+    span_elements,
+    span_kv_elements,
+)
+from manyhands.domain.span import Span
+from manyhands.domain.swarm import Swarm
+
+MEMORY_SHARE = 0.9
+"""The part of a device's memory that may be planned; the rest is workspace and the user's own."""
+
+FRAME_BYTES = 300
+"""A frame's length, kind and header: sent on every hop beside the rows."""
+
+TOKEN_BYTES = 4
+"""A token id on the wire, about."""
+
+LOOKED_UP = frozenset({"tokens", "positions", "token_types"})
+"""Tables of an embedding that are read a row a token, never whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What is counted with, beside model, devices and links: number sizes and the shape of a step.
+
+    A step has `tokens` rows on top of `context` tokens in memory; `tokens` 1 is decoding. Bytes are
+    of one number: a stored weight, an element of key/value memory, an element on a link.
+    `latency_s` and `rate_bytes_per_s` stand for a link nobody has measured (a modest home network).
+
+    """
+
+    bytes_per_weight: float = 2.0
+    bytes_per_kv: float = 4.0
+    bytes_per_hidden: float = 4.0
+    tokens: int = 1
+    context: int = 0
+    latency_s: float = 0.002
+    rate_bytes_per_s: float = 12.5e6
+
+
+def _attended(attention: Attention, cost: Cost) -> float:
+    """Keys one row of a step looks at, on average over its rows."""
+    keys = cost.context + (cost.tokens + 1) / 2
+    return keys if attention.window is None else min(keys, float(attention.window))
+
+
+def _weights_used(layer: LayerSpec, tokens: int) -> tuple[float, float]:
+    """Weights (read, multiplied with one row) in a step of `tokens` rows."""
+    read, used = 0.0, 0.0
+    moe = layer.part.moe if isinstance(layer.part, BlockSpec) else None
+    for name, source in layer.tensors.items():
+        if isinstance(layer.part, EmbedSpec) and name in LOOKED_UP:
+            read += min(source.elements, tokens * source.shape[-1])
+        elif moe is not None and len(source.shape) == 3:
+            each = source.elements / moe.experts
+            read += each * min(moe.experts, moe.top_k * tokens)
+            used += each * moe.top_k
+        else:
+            read += source.elements
+            used += source.elements
+    return read, used
+
+
+def layer_work(layer: LayerSpec, cost: Cost) -> tuple[float, float]:
+    """(bytes read, floating-point operations) of one layer in one step.
+
+    Of a mixture only the chosen experts count, of an embedding only the rows looked up; a head
+    scores the last row alone.
+    """
+    rows = 1 if isinstance(layer.part, HeadSpec) else cost.tokens
+    read, used = _weights_used(layer, rows)
+    bytes_read, flops = read * cost.bytes_per_weight, 2.0 * used * rows
+    if isinstance(layer.part, BlockSpec):
+        attention, keys = layer.part.attention, _attended(layer.part.attention, cost)
+        bytes_read += keys * kv_elements_per_token(layer.part) * cost.bytes_per_kv
+        width = attention.head_dim + attention.v_head_dim
+        flops += 2.0 * cost.tokens * keys * attention.heads * width
+    return bytes_read, flops
+
+
+def work_s(work: tuple[float, float], device: Device) -> float:
+    """Seconds of one layer's (bytes, flops) on a device."""
+    bytes_read, flops = work
+    reading = _over(bytes_read, device.read_bytes_per_s)
+    return max(reading, _over(flops, device.flops_per_s)) + device.overhead_s
+
+
+def _over(amount: float, rate: float) -> float:
+    """Seconds; for ever at a rate of nothing, which a peer's record may well claim."""
+    return amount / rate if rate > 0 else inf
+
+
+def span_s(spec: ModelSpec, span: Span, device: Device, cost: Cost) -> float:
+    """Seconds of one step through a span on a device."""
+    layers = spec.layers[span.first : span.last]
+    return sum(work_s(layer_work(layer, cost), device) for layer in layers)
+
+
+def weight_bytes(spec: ModelSpec, span: Span, cost: Cost) -> int:
+    """Bytes a span's weights take on disk and in memory."""
+    return round(span_elements(spec, span) * cost.bytes_per_weight)
+
+
+def kv_bytes(spec: ModelSpec, span: Span, tokens: int, cost: Cost) -> int:
+    """Bytes of key/value memory a session of `tokens` tokens takes in a span.
+
+    Windowed layers count in full: that is the most they take between two cuts.
+    """
+    return round(span_kv_elements(spec, span) * tokens * cost.bytes_per_kv)
+
+
+def hidden_bytes(spec: ModelSpec, cost: Cost) -> int:
+    """Bytes of one step's hidden states and token ids on a link between two stages."""
+    row = spec.width * cost.bytes_per_hidden + TOKEN_BYTES
+    return FRAME_BYTES + round(cost.tokens * row)
+
+
+def prompt_bytes(cost: Cost) -> int:
+    """Bytes of one step from the owner to the first stage: token ids."""
+    return FRAME_BYTES + cost.tokens * TOKEN_BYTES
+
+
+def answer_bytes() -> int:
+    """Bytes of a result on its way to the owner: one token."""
+    return FRAME_BYTES + TOKEN_BYTES
+
+
+def link_between(swarm: Swarm, source: PeerId, target: PeerId, cost: Cost) -> Link:
+    """The measured link, or the one that stands for a link nobody has measured."""
+    known = swarm.links.get((source, target))
+    return known or Link(source, target, cost.latency_s, cost.rate_bytes_per_s)
+
+
+def link_s(link: Link, size_bytes: int) -> float:
+    """Seconds until `size_bytes` have arrived; nothing from a peer to itself."""
+    if link.source == link.target:
+        return 0.0
+    return link.latency_s + _over(size_bytes, link.rate_bytes_per_s)
+
+
+def load_s(spec: ModelSpec, span: Span, disk_bytes_per_s: float, cost: Cost) -> float:
+    """Seconds to read a span's weights from disk."""
+    return _over(weight_bytes(spec, span, cost), disk_bytes_per_s)
+
+
+def memory_bytes(spec: ModelSpec, span: Span, tokens: int, cost: Cost) -> int:
+    """Bytes a span takes loaded: weights, and key/value memory for `tokens` tokens in all."""
+    return weight_bytes(spec, span, cost) + kv_bytes(spec, span, tokens, cost)
+
+
+def fits(spec: ModelSpec, span: Span, device: Device, tokens: int, cost: Cost) -> bool:
+    """True when a span and memory for `tokens` tokens in all fit into a device's planned share."""
+    return memory_bytes(spec, span, tokens, cost) <= MEMORY_SHARE * device.memory_bytes
