@@ -1,0 +1,77 @@
+"""Finds the family file of a config's `model_type` and asks it for the ModelSpec.
+
+A family is a file `families/<model_type>.py` with a function `spec(config) -> ModelSpec`; there is
+no registry to edit. Reads no checkpoint: a config comes in as a mapping.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+import re
+from collections.abc import Callable
+from importlib import import_module
+from typing import cast
+
+from manyhands import families
+from manyhands.domain.model_spec import ModelSpec
+from manyhands.errors import CheckpointError, NotServed, UnknownFamily
+from manyhands.families.values import Config, section, word
+
+_MODEL_TYPE = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+def model_spec(config: Config) -> ModelSpec:
+    """What the model of this `config.json` is, as data every engine can run.
+
+    Raises UnknownFamily when no file serves its `model_type`, CheckpointError for missing or absurd
+    values (naming the key), NotServed for a switch that no engine of ours computes: a model is
+    refused, never run wrong.
+    """
+    model_type = word(config, "model_type")
+    make = _spec_function(model_type) if model_type in _files() else None
+    if make is None:
+        shown = model_type if _MODEL_TYPE.fullmatch(model_type) else repr(model_type[:40])
+        raise UnknownFamily(
+            f"no family file serves model_type {shown}; served are {', '.join(known_families())}"
+        )
+    _refuse_what_no_family_serves(config)
+    return make(config)
+
+
+def known_families() -> tuple[str, ...]:
+    """Every `model_type` that is served, in alphabetical order."""
+    return tuple(name for name in sorted(_files()) if _spec_function(name) is not None)
+
+
+def _files() -> set[str]:
+    # Only names of files that stand in this folder are ever imported, whatever a config says.
+    found = {module.name for module in pkgutil.iter_modules(families.__path__)}
+    return {name for name in found if _MODEL_TYPE.fullmatch(name)}
+
+
+def _spec_function(name: str) -> Callable[[Config], ModelSpec] | None:
+    made = getattr(import_module(f"{families.__name__}.{name}"), "spec", None)
+    return cast("Callable[[Config], ModelSpec] | None", made)
+
+
+def _refuse_what_no_family_serves(config: Config) -> None:
+    quantised = section(config, "quantization_config")
+    if quantised:
+        method = quantised.get("quant_method", "unnamed")
+        raise NotServed(
+            f"the weights are quantised ({method}); use the model's plain bf16, fp16 or fp32 files"
+        )
+    if "AutoModelForCausalLM" in section(config, "auto_map"):
+        raise NotServed(
+            "auto_map asks for Python code from the model's folder, which is never executed; "
+            "use a model that transformers runs without remote code"
+        )
+    architectures = config.get("architectures")
+    if architectures is None:
+        return
+    if not isinstance(architectures, (list, tuple)):
+        raise CheckpointError("config: architectures must be a list; check config.json")
+    if not any(str(name).endswith("ForCausalLM") for name in architectures):
+        raise NotServed(
+            f"architectures {list(architectures)} has no language head; use a …ForCausalLM model"
+        )

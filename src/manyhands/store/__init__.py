@@ -1,0 +1,1 @@
+"""Everything on disk: checkpoints and tokenizers."""

@@ -1,0 +1,221 @@
+"""A model folder on disk: what model it is, and which byte range of which file holds which tensor.
+
+Reads `config.json` and safetensors headers when opened, afterwards only the bytes asked for; no
+file stays open in between. Knows nothing of engines, devices or where the folder came from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from manyhands.domain.ids import ModelId, canonical_bytes
+from manyhands.domain.model_spec import BlockSpec, ModelSpec, TensorSource
+from manyhands.domain.span import Span
+from manyhands.domain.tensor_frame import StoredTensor
+from manyhands.errors import CheckpointError, NotServed
+from manyhands.families.family import model_spec
+from manyhands.store.json_file import read_object
+from manyhands.store.safetensors_header import Place
+from manyhands.store.weight_files import find_tensors
+
+EDGE_BYTES = 4096
+"""How much of each end of a tensor goes into a model's identity."""
+
+COMPARED_BYTES = 4 * 2**20
+"""How much of two tensors is in memory while they are compared."""
+
+_HARMLESS = ".rotary_emb.inv_freq"
+"""Ending of tensors that old files carry and nobody needs: they follow from the config."""
+
+_OWN_HEAD = "lm_head.weight"
+"""A head's own matrix, in all families whose head may be tied to the embedding."""
+
+
+class Checkpoint:
+    """A model folder. `bytes_read` counts the weight bytes read so far, headers not counted."""
+
+    def __init__(self, folder: Path, config: dict[str, Any], places: dict[str, Place]) -> None:
+        self.folder = folder
+        self.config = config
+        self.spec: ModelSpec = model_spec(config)
+        self.bytes_read = 0
+        self._places = places
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Checkpoint:
+        """Read the config and every header of `folder`; no weights yet.
+
+        Raises CheckpointError (missing, damaged or another format), UnknownFamily, NotServed.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise CheckpointError(f"{folder} is no folder; give the folder with config.json in it")
+        config = read_object(folder / "config.json")
+        return cls(folder, config, find_tensors(folder))
+
+    def check(self, span: Span | None = None) -> None:
+        """See that every tensor of the span (default: all layers) is there with its shape.
+
+        A tensor beside a block's own that its family does not read is an error too: the model would
+        run, and run wrong. Raises CheckpointError naming the tensor.
+        """
+        span = self.spec.span if span is None else span
+        if not self.spec.span.covers(span):
+            raise CheckpointError(f"span {span} is outside this model's {self.spec.span}")
+        for layer in range(span.first, span.last):
+            for source in self.spec.layers[layer].tensors.values():
+                for name in source.names:
+                    _check_shape(source, name, self._place(name))
+                    if source.layout == "tied" and _OWN_HEAD in self._places:
+                        self._check_same(name, _OWN_HEAD)
+            self._check_nothing_unread(layer)
+
+    def _check_same(self, name: str, other: str) -> None:
+        """A file may hold a tied head once more, but then transformers ties equal ones only."""
+        one, two = self._place(name), self._place(other)
+        size = one.last - one.first
+        cuts = [(at, min(at + COMPARED_BYTES, size)) for at in range(0, size, COMPARED_BYTES)]
+        same_form = (one.dtype, one.shape) == (two.dtype, two.shape)
+        if not same_form or any(self._bytes(one, *c) != self._bytes(two, *c) for c in cuts):
+            raise CheckpointError(
+                f"{two.file}: config.json says the head is the embedding {name!r}, but {other!r} "
+                "is there and differs; set tie_word_embeddings to false in config.json"
+            )
+
+    def _check_nothing_unread(self, layer: int) -> None:
+        names = {n for source in self.spec.layers[layer].tensors.values() for n in source.names}
+        shared = takewhile(
+            lambda parts: len(set(parts)) == 1, zip(*map(_parts, names), strict=False)
+        )
+        prefix = "".join(f"{parts[0]}." for parts in shared)
+        if not isinstance(self.spec.layers[layer].part, BlockSpec) or not prefix:
+            return  # embedding and head share no prefix of their own
+        for name in self._places:
+            if name.startswith(prefix) and name not in names and not name.endswith(_HARMLESS):
+                raise CheckpointError(
+                    f"{self._places[name].file}: tensor {name!r} is not one that the family "
+                    f"{self.spec.family} reads, so the model would run wrong; is model_type right?"
+                )
+
+    def read(self, source: TensorSource) -> StoredTensor:
+        """One tensor in a fresh read-only buffer: exactly its bytes are read, of `rows` only those.
+
+        Raises CheckpointError (missing, of another shape, file changed), NotServed for a layout of
+        several tensors.
+        """
+        if len(source.names) != 1:
+            raise NotServed(f"a tensor made of {len(source.names)} stored ones is not served yet")
+        place = self._place(source.names[0])
+        _check_shape(source, source.names[0], place)
+        if source.layout != "rows":
+            return StoredTensor(place.dtype, place.shape, self._bytes(place, 0, None))
+        row_bytes = (place.last - place.first) // max(1, place.shape[0])
+        data = self._bytes(place, source.first * row_bytes, source.last * row_bytes)
+        return StoredTensor(place.dtype, source.shape, data)
+
+    def identity(self) -> ModelId:
+        """The model's name: SHA-256 over its spec and, of every tensor it reads, dtype, shape and
+        the first and last 4 KiB. How the weights are cut into files does not matter.
+
+        It tells models apart; it is no proof of integrity (the middle of a tensor is not in it).
+        """
+        named = hashlib.sha256(b"model-identity\x00" + self.spec.digest().encode())
+        for name in sorted(set(self._names(self.spec.span))):
+            place = self._place(name)
+            named.update(canonical_bytes([name, place.dtype, place.shape]))
+            size = place.last - place.first
+            named.update(self._bytes(place, 0, min(size, EDGE_BYTES)))
+            named.update(self._bytes(place, max(0, size - EDGE_BYTES), size))
+        return ModelId(named.hexdigest())
+
+    def stored_bytes(self, span: Span) -> int:
+        """Bytes that the span's tensors take in the files, each counted once."""
+        places = (self._place(name) for name in set(self._names(span)))
+        return sum(place.last - place.first for place in places)
+
+    @property
+    def end_tokens(self) -> tuple[int, ...]:
+        """Token ids that end a text: of generation_config.json, else of the config; () for none.
+
+        Raises CheckpointError when they are no token ids of this model.
+        """
+        file = self.folder / "generation_config.json"
+        generation = read_object(file) if file.exists() else {}
+        value = generation.get("eos_token_id")
+        if value is None:
+            value = self.config.get("eos_token_id")
+        ids = [] if value is None else value if isinstance(value, list) else [value]
+        for token in ids:
+            good = isinstance(token, int) and not isinstance(token, bool)
+            if not good or not 0 <= token < self.spec.vocabulary:
+                raise CheckpointError(
+                    f"{self.folder}: eos_token_id {value!r} is no token id of a model with "
+                    f"{self.spec.vocabulary} tokens; check generation_config.json and config.json"
+                )
+        return tuple(dict.fromkeys(ids))
+
+    def _names(self, span: Span) -> Iterator[str]:
+        for layer in self.spec.layers[span.first : span.last]:
+            for source in layer.tensors.values():
+                yield from source.names
+
+    def _place(self, name: str) -> Place:
+        place = self._places.get(name)
+        if place is None:
+            raise CheckpointError(
+                f"{self.folder}: tensor {name!r} is missing; config.json and the weight files do "
+                "not belong together or a file is missing; download the model again"
+            )
+        return place
+
+    def _bytes(self, place: Place, first: int, last: int | None) -> memoryview:
+        """Bytes [first, last) of a tensor; every read of weights goes through here."""
+        last = place.last - place.first if last is None else last
+        buffer = np.empty(last - first, np.uint8).data
+        filled = 0
+        try:
+            with place.file.open("rb", buffering=0) as stream:
+                stream.seek(place.first + first)
+                while filled < len(buffer):
+                    got = stream.readinto(buffer[filled:])
+                    if not got:
+                        raise CheckpointError(
+                            f"{place.file} became shorter after it was opened; download it again"
+                        )
+                    filled += got
+        except OSError as error:
+            raise CheckpointError(f"{place.file} cannot be read: {error.strerror}") from error
+        self.bytes_read += filled
+        return buffer.toreadonly()
+
+
+def _parts(name: str) -> list[str]:
+    return name.split(".")
+
+
+_UNDONE: dict[str, Callable[[tuple[int, ...]], tuple[int, ...]]] = {
+    "plain": lambda shape: shape,
+    "tied": lambda shape: shape,
+    "transpose": lambda shape: shape[::-1],
+}
+
+
+def _check_shape(source: TensorSource, name: str, place: Place) -> None:
+    if source.layout == "rows":
+        is_cut = bool(place.shape) and 0 <= source.first < source.last <= place.shape[0]
+        good = is_cut and source.shape == (source.last - source.first, *place.shape[1:])
+    elif source.layout in _UNDONE:
+        good = _UNDONE[source.layout](place.shape) == source.shape
+    else:
+        raise NotServed(f"tensor {name!r}: layout {source.layout} is not served yet")
+    if not good:
+        raise CheckpointError(
+            f"{place.file}: tensor {name!r} has shape {list(place.shape)}, config.json asks for "
+            f"{list(source.shape)} ({source.layout}); they do not belong together"
+        )

@@ -1,0 +1,41 @@
+"""Reads a small JSON object from a file, with a cap on its size. Knows nothing of what is in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from manyhands.errors import CheckpointError
+
+
+def read_text(file: Path, most_bytes: int) -> str:
+    """The file as UTF-8. Raises CheckpointError when it cannot be read or is over `most_bytes`."""
+    try:
+        if not file.is_file():
+            raise CheckpointError(f"{file} is missing; download the model again")
+        with file.open("rb") as stream:
+            data = stream.read(most_bytes + 1)
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read: {error.strerror}") from error
+    if len(data) > most_bytes:
+        raise CheckpointError(f"{file} is over {most_bytes} bytes, more than such a file needs")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{file} is no UTF-8 text; download it again") from error
+
+
+def read_object(file: Path, most_bytes: int = 16 * 2**20) -> dict[str, Any]:
+    """The JSON object in `file`. Raises CheckpointError: missing, too large, no JSON object."""
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is no JSON number")
+
+    try:
+        value = json.loads(read_text(file, most_bytes), parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file} is no JSON ({error}); download it again") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{file} holds no JSON object; download it again")
+    return value

@@ -1,0 +1,321 @@
+"""A checkpoint gives each tensor's own bytes and no others, or says what is wrong with it."""
+
+import gc
+import json
+import os
+import shutil
+import struct
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import tiny
+from manyhands.domain.model_spec import TensorSource
+from manyhands.domain.span import Span, even_cuts
+from manyhands.errors import CheckpointError, NotServed, UnknownFamily
+from manyhands.store.checkpoint import Checkpoint
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Made once a module, copied by the tests that break them."""
+    made = {}
+
+    def get(case, dtype="float32", seed=0):
+        key = (case, dtype, seed)
+        if key not in made:
+            made[key] = tiny.make(case, tmp_path_factory.mktemp(case), dtype, seed)
+        return made[key]
+
+    return get
+
+
+@pytest.fixture
+def broken(folders, tmp_path):
+    """A private copy of a case's folder."""
+
+    def copy(case="llama"):
+        return shutil.copytree(folders(case), tmp_path / case)
+
+    return copy
+
+
+def rewrite(file, change):
+    value = json.loads(file.read_text())
+    change(value)
+    file.write_text(json.dumps(value))
+
+
+def all_sources(checkpoint, span=None):
+    span = span or checkpoint.spec.span
+    layers = checkpoint.spec.layers[span.first : span.last]
+    return [source for layer in layers for source in layer.tensors.values()]
+
+
+@pytest.mark.parametrize("case", tiny.CASES)
+def test_every_tensor_is_read_as_transformers_reads_it(folders, case):
+    checkpoint = Checkpoint.open(folders(case))
+    checkpoint.check()
+    state = tiny.oracle(folders(case)).state_dict()
+    for source in all_sources(checkpoint):
+        stored = checkpoint.read(source)
+        array = np.frombuffer(stored.data, np.float32).reshape(stored.shape)
+        assert stored.dtype == "F32"
+        np.testing.assert_array_equal(array, state[source.names[0]].numpy())
+
+
+def test_bfloat16_comes_as_its_stored_bytes(folders):
+    checkpoint = Checkpoint.open(folders("qwen3", "bfloat16"))
+    source = checkpoint.spec.layers[2].tensors["q"]
+    stored = checkpoint.read(source)
+    expected = load_file(folders("qwen3", "bfloat16") / "model.safetensors")[source.names[0]]
+    assert stored.dtype == "BF16"
+    assert bytes(stored.data) == expected.view(torch.int16).numpy().tobytes()
+
+
+def test_a_buffer_is_fresh_and_read_only(folders):
+    checkpoint = Checkpoint.open(folders("llama"))
+    source = checkpoint.spec.layers[-1].tensors["norm"]
+    one, two = checkpoint.read(source).data, checkpoint.read(source).data
+    assert one.readonly
+    assert one == two
+    assert np.frombuffer(one, np.uint8).ctypes.data != np.frombuffer(two, np.uint8).ctypes.data
+
+
+@pytest.mark.parametrize("case", ["llama", "llama-sharded"])
+def test_loading_a_span_reads_its_bytes_and_no_others(folders, case):
+    checkpoint = Checkpoint.open(folders(case))
+    checkpoint.check()
+    assert checkpoint.bytes_read == 0
+    total = 0
+    for span in even_cuts(len(checkpoint.spec.layers), 3):
+        before = checkpoint.bytes_read
+        for source in all_sources(checkpoint, span):
+            checkpoint.read(source)
+        assert checkpoint.bytes_read - before == checkpoint.stored_bytes(span)
+        total += checkpoint.stored_bytes(span)
+    assert total == checkpoint.stored_bytes(checkpoint.spec.span)
+    assert total == sum(4 * source.elements for source in all_sources(checkpoint))
+
+
+def test_a_span_can_be_read_when_the_other_weights_are_blanked(broken):
+    """Bytes outside the span are truly not needed: they are destroyed and nobody notices."""
+    folder = broken("llama-sharded")
+    checkpoint = Checkpoint.open(folder)
+    span = Span(3, 5)
+    expected = [bytes(checkpoint.read(source).data) for source in all_sources(checkpoint, span)]
+    used = {name for source in all_sources(checkpoint, span) for name in source.names}
+    for file in folder.glob("*.safetensors"):
+        tensors = load_file(file)
+        blank = {n: t if n in used else torch.zeros_like(t) for n, t in tensors.items()}
+        save_file(blank, file, metadata={"format": "pt"})
+    again = Checkpoint.open(folder)
+    assert [bytes(again.read(s).data) for s in all_sources(again, span)] == expected
+
+
+def test_rows_are_cut_out_before_they_are_read(folders):
+    checkpoint = Checkpoint.open(folders("llama"))
+    name = "model.layers.0.self_attn.q_proj.weight"
+    whole = checkpoint.read(checkpoint.spec.layers[1].tensors["q"])
+    before = checkpoint.bytes_read
+    cut = checkpoint.read(TensorSource((name,), (5, 64), "rows", first=7, last=12))
+    assert checkpoint.bytes_read - before == 5 * 64 * 4
+    assert cut.shape == (5, 64)
+    assert bytes(cut.data) == bytes(whole.data)[7 * 256 : 12 * 256]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "shape"),
+    [(60, 65, (5, 64)), (5, 5, (0, 64)), (0, 4, (5, 64)), (-1, 4, (5, 64)), (0, 5, (5, 63))],
+)
+def test_rows_outside_the_stored_matrix_are_refused(folders, first, last, shape):
+    checkpoint = Checkpoint.open(folders("llama"))
+    source = TensorSource(("model.layers.0.self_attn.q_proj.weight",), shape, "rows", first, last)
+    with pytest.raises(CheckpointError, match="q_proj"):
+        checkpoint.read(source)
+
+
+def test_a_transposed_source_comes_as_stored_and_is_checked_turned(folders):
+    checkpoint = Checkpoint.open(folders("llama"))
+    name = "model.layers.0.mlp.gate_proj.weight"  # [96, 64] as stored
+    assert checkpoint.read(TensorSource((name,), (64, 96), "transpose")).shape == (96, 64)
+    with pytest.raises(CheckpointError, match="gate_proj"):
+        checkpoint.read(TensorSource((name,), (96, 64), "transpose"))
+
+
+def test_layouts_of_several_tensors_are_refused_until_they_are_served(folders):
+    checkpoint = Checkpoint.open(folders("llama"))
+    names = ("model.norm.weight", "model.norm.weight")
+    with pytest.raises(NotServed):
+        checkpoint.read(TensorSource(names, (64,), "expert_stack"))
+    with pytest.raises(NotServed):
+        checkpoint.read(TensorSource(names[:1], (64,), "mxfp4"))
+
+
+def test_no_file_stays_open(folders):
+    checkpoint = Checkpoint.open(folders("llama-sharded"))
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    for source in all_sources(checkpoint):
+        checkpoint.read(source)
+    gc.collect()  # an unclosed file would warn, and warnings are errors
+    after = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    assert after <= before
+
+
+def test_the_identity_names_the_weights_not_the_files(folders):
+    one, sharded = Checkpoint.open(folders("llama")), Checkpoint.open(folders("llama-sharded"))
+    assert one.identity() == sharded.identity()
+    assert len(one.identity()) == 64
+    others = [
+        Checkpoint.open(folders("llama", seed=1)),
+        Checkpoint.open(folders("llama", "bfloat16")),
+        Checkpoint.open(folders("llama-linear")),
+        Checkpoint.open(folders("mistral")),
+        Checkpoint.open(folders("llama-tied")),
+    ]
+    assert len({one.identity(), *(other.identity() for other in others)}) == 6
+
+
+@pytest.mark.parametrize("at", [0, -1])
+def test_the_identity_changes_with_an_edge_of_any_tensor(broken, at):
+    folder = broken("llama")
+    before = Checkpoint.open(folder).identity()
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.3.mlp.down_proj.weight"].view(-1)[at] += 1
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    assert Checkpoint.open(folder).identity() != before
+
+
+def test_the_identity_reads_only_the_edges(folders):
+    checkpoint = Checkpoint.open(folders("llama"))
+    checkpoint.identity()
+    tensors = len(all_sources(checkpoint))
+    assert 0 < checkpoint.bytes_read <= tensors * 2 * 4096
+    assert checkpoint.bytes_read < checkpoint.stored_bytes(checkpoint.spec.span)
+
+
+def test_a_missing_tensor_is_named_by_the_check_of_its_span_only(broken):
+    folder = broken("llama")
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.layers.3.mlp.up_proj.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    checkpoint = Checkpoint.open(folder)
+    checkpoint.check(Span(0, 4))
+    checkpoint.check(Span(5, 8))
+    for span in (None, Span(4, 5)):
+        with pytest.raises(CheckpointError, match=r"model\.layers\.3\.mlp\.up_proj\.weight"):
+            checkpoint.check(span)
+    with pytest.raises(CheckpointError, match="outside"):
+        checkpoint.check(Span(0, 9))
+
+
+def test_a_config_of_another_size_is_noticed_naming_the_tensor(broken):
+    folder = broken("llama")
+    rewrite(folder / "config.json", lambda c: c.update(intermediate_size=95))
+    checkpoint = Checkpoint.open(folder)
+    with pytest.raises(CheckpointError, match=r"gate_proj.*\[96, 64\].*\[95, 64\]"):
+        checkpoint.check()
+    with pytest.raises(CheckpointError, match="gate_proj"):
+        checkpoint.read(checkpoint.spec.layers[1].tensors["gate"])
+
+
+def test_a_bias_that_the_family_does_not_read_is_refused(broken):
+    """A Qwen2 called a Llama has every tensor a Llama needs, and would run wrong."""
+    folder = broken("qwen2")
+    rewrite(folder / "config.json", lambda c: c.update(model_type="llama"))
+    with pytest.raises(CheckpointError, match=r"layers\.0\.self_attn\..*bias.*run wrong"):
+        Checkpoint.open(folder).check()
+
+
+def test_a_head_stored_beside_its_tie_must_be_the_embedding(broken):
+    """transformers does not tie when both are stored and differ: tying would run wrong."""
+    folder = broken("llama-tied")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    Checkpoint.open(folder).check()
+    for other in (tensors["lm_head.weight"].clone(), tensors["lm_head.weight"][:-1].clone()):
+        other[-1, -1] += 1
+        save_file(
+            {**tensors, "lm_head.weight": other},
+            folder / "model.safetensors",
+            metadata={"format": "pt"},
+        )
+        checkpoint = Checkpoint.open(folder)
+        checkpoint.check(Span(0, 7))
+        with pytest.raises(CheckpointError, match="tie_word_embeddings"):
+            checkpoint.check()
+
+
+def test_frequencies_that_old_files_carry_are_no_fault(broken):
+    folder = broken("llama")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(8)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    Checkpoint.open(folder).check()
+
+
+def test_a_file_that_shrinks_after_opening_is_a_typed_error(broken):
+    folder = broken("llama")
+    checkpoint = Checkpoint.open(folder)
+    os.truncate(folder / "model.safetensors", 20_000)
+    with pytest.raises(CheckpointError, match="shorter"):
+        [checkpoint.read(source) for source in all_sources(checkpoint)]
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        checkpoint.read(checkpoint.spec.layers[0].tensors["tokens"])
+
+
+def test_a_truncated_download_is_refused_at_every_interesting_place(broken):
+    folder = broken("llama")
+    file = folder / "model.safetensors"
+    whole = file.read_bytes()
+    (header,) = struct.unpack("<Q", whole[:8])
+    for length in (0, 4, 8, 9, 8 + header // 2, 8 + header, 9 + header, len(whole) - 1):
+        file.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+            Checkpoint.open(folder)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "7", '{"hidden_size": NaN}', "[" * 50_000, "\ud800"]
+)
+def test_a_damaged_config_is_a_typed_error(broken, content):
+    folder = broken("llama")
+    (folder / "config.json").write_bytes(content.encode("utf-8", "surrogatepass"))
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        Checkpoint.open(folder)
+
+
+def test_no_folder_no_config_and_an_unknown_family_are_told_apart(broken, tmp_path):
+    with pytest.raises(CheckpointError, match="no folder"):
+        Checkpoint.open(tmp_path / "absent")
+    folder = broken("llama")
+    rewrite(folder / "config.json", lambda c: c.update(model_type="gpt9"))
+    with pytest.raises(UnknownFamily):
+        Checkpoint.open(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"config\.json is missing"):
+        Checkpoint.open(folder)
+
+
+def test_end_tokens_come_from_the_generation_config_first(broken):
+    folder = broken("llama")
+    assert Checkpoint.open(folder).end_tokens == (1,)
+    rewrite(folder / "generation_config.json", lambda c: c.update(eos_token_id=[6, 1, 6]))
+    assert Checkpoint.open(folder).end_tokens == (6, 1)
+    (folder / "generation_config.json").unlink()
+    rewrite(folder / "config.json", lambda c: c.update(eos_token_id=[4, 5]))
+    assert Checkpoint.open(folder).end_tokens == (4, 5)
+    rewrite(folder / "config.json", lambda c: c.pop("eos_token_id"))
+    assert Checkpoint.open(folder).end_tokens == ()
+
+
+@pytest.mark.parametrize("value", [-1, 320, "1", True, [1, None], {"a": 1}])
+def test_end_tokens_that_are_no_token_ids_are_an_error(broken, value):
+    folder = broken("llama")
+    rewrite(folder / "generation_config.json", lambda c: c.update(eos_token_id=value))
+    with pytest.raises(CheckpointError, match="eos_token_id"):
+        _ = Checkpoint.open(folder).end_tokens
