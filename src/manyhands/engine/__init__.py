@@ -1,0 +1,1 @@
+"""Everything that computes: the engines, their memory, the sampler, the compute thread."""

@@ -1,0 +1,108 @@
+"""Which engine this machine uses for a checkpoint, and what the machine is.
+
+The one place that asks whether torch is installed: engines are imported when they are chosen.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from manyhands.domain.device import Device
+from manyhands.domain.model_spec import ModelSpec
+from manyhands.domain.profile import Profile
+from manyhands.domain.span import Span
+from manyhands.engine.engine import Engine, Weights
+from manyhands.errors import BadSetting
+
+_FORMATS = {"F32": "fp32", "BF16": "bf16", "F16": "fp16"}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """An engine made ready for one checkpoint. `on_start` runs first in each compute thread."""
+
+    load: Callable[[Span, int], Engine]
+    profile: Callable[[str], Profile]
+    bytes_per_number: float
+    on_start: Callable[[], None] | None = None
+
+
+def choose(engine: str, dtype: str, threads: int | None, spec: ModelSpec, weights: Weights) -> Kind:
+    """The engine named, or for `auto` torch where it is installed.
+
+    Raises BadSetting for unknown names, for torch where there is none, and for a dtype or threads
+    that numpy cannot follow.
+    """
+    if engine not in ("auto", "numpy", "torch"):
+        raise BadSetting(f"engine is {engine!r}; it must be auto, numpy or torch")
+    has_torch = importlib.util.find_spec("torch") is not None
+    if engine == "torch" and not has_torch:
+        raise BadSetting("engine torch is not installed; pip install 'manyhands[torch]', or numpy")
+    if engine == "torch" or (engine == "auto" and has_torch):
+        return _torch(dtype, threads, spec, weights)
+    if dtype not in ("auto", "fp32") or threads is not None:
+        raise BadSetting("the numpy engine computes in fp32 and chooses its threads itself")
+    return _numpy(spec, weights)
+
+
+def _numpy(spec: ModelSpec, weights: Weights) -> Kind:
+    from manyhands.engine import numpy_blocks
+
+    return Kind(
+        load=lambda span, kv_bytes: numpy_blocks.load(spec, span, weights, kv_bytes=kv_bytes),
+        profile=lambda name: numpy_blocks.profile(name, _stored(spec, weights), "fp32"),
+        bytes_per_number=4.0,
+    )
+
+
+def _torch(dtype: str, threads: int | None, spec: ModelSpec, weights: Weights) -> Kind:
+    import torch
+
+    from manyhands.engine import torch_blocks
+
+    def on_start() -> None:
+        # in the thread itself: one that is older than torch's import has its own, slower settings
+        if threads is not None:
+            torch.set_num_threads(threads)
+
+    chosen = torch_blocks.resolve_dtype(dtype, spec, spec.span, weights)
+    return Kind(
+        load=lambda span, kv_bytes: torch_blocks.load(
+            spec, span, weights, kv_bytes=kv_bytes, dtype=chosen
+        ),
+        profile=lambda name: torch_blocks.profile(name, _stored(spec, weights), chosen, chosen),
+        bytes_per_number=4.0 if chosen == "fp32" else 2.0,
+        on_start=on_start,
+    )
+
+
+def _stored(spec: ModelSpec, weights: Weights) -> str:
+    """The weight format, as the smallest tensor says."""
+    sources = [source for layer in spec.layers for source in layer.tensors.values()]
+    stored = weights(min(sources, key=lambda source: source.elements)).dtype
+    return _FORMATS.get(stored, stored)
+
+
+def this_device() -> Device:
+    """What this machine is, for planning among equals in one process.
+
+    Memory is what is free where the system tells, else 8 GiB; speeds are modest guesses, the same
+    for every peer, until they are measured.
+    """
+    return Device(
+        kind="cpu",
+        memory_bytes=_free_memory_bytes(),
+        read_bytes_per_s=10e9,
+        flops_per_s=50e9,
+        overhead_s=1e-4,
+    )
+
+
+def _free_memory_bytes() -> int:
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 8 << 30

@@ -1,0 +1,264 @@
+"""numpy_blocks: interprets BlockSpec in float32 with numpy alone, the reference of every engine.
+
+What a device without torch runs, too. Weights are kept in float32 whatever the checkpoint holds:
+a bfloat16 file takes twice its bytes in memory. Knows nothing of sessions: `blocks` keeps them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manyhands.domain.device import Device
+from manyhands.domain.model_spec import (
+    BlockSpec,
+    EmbedSpec,
+    HeadSpec,
+    ModelSpec,
+    Rope,
+    TensorSource,
+)
+from manyhands.domain.profile import Profile
+from manyhands.domain.span import Span
+from manyhands.engine.blocks import BlockEngine, Part
+from manyhands.engine.engine import Output, Weights
+from manyhands.engine.kv_cache import KvCache
+from manyhands.engine.layer_weights import (
+    BlockWeights,
+    EmbedWeights,
+    HeadWeights,
+    NormWeights,
+    read_block,
+    read_embed,
+    read_head,
+)
+from manyhands.engine.numpy_math import activate, attend, norm, rotate, rotation
+from manyhands.engine.served import check_served
+from manyhands.engine.weights import read_float32, stack_float32
+from manyhands.errors import BadSetting
+
+Float32 = NDArray[np.float32]
+Turns = dict[Rope, tuple[Float32, Float32]]
+
+
+def load(
+    spec: ModelSpec,
+    span: Span,
+    weights: Weights,
+    *,
+    kv_bytes: int,
+    device: Device | None = None,
+    **options: Any,
+) -> BlockEngine[Float32]:
+    """See engine.Load. `cost_s` counts with `device`. Raises BadSetting for other options."""
+    if options:
+        raise BadSetting(f"numpy_blocks has no option {', '.join(options)}; it has device")
+    check_served(spec, span)
+    program = _Program(spec, span, weights)
+    cache = KvCache(kv_bytes, 4, _empty)
+    return BlockEngine(spec, span, program, cache, device)
+
+
+def profile(weights: str, weight_format: str, wire_codec: str) -> Profile:
+    """The numeric form of this engine's results; `weights` names the weight files."""
+    return Profile(
+        weights=weights,
+        weight_format=weight_format,
+        arithmetic="fp32 x fp32 -> fp32",
+        kernels=f"numpy-{np.__version__}",
+        wire_codec=wire_codec,
+        row_invariant=False,  # BLAS chooses its order of additions by the number of rows
+        tolerance=1e-4,
+    )
+
+
+def _empty(heads: int, tokens: int, width: int) -> Float32:
+    return np.empty((heads, tokens, width), np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Linear:
+    weight: Float32
+    bias: Float32 | None
+
+    def __call__(self, rows: Float32) -> Float32:
+        out: Float32 = rows @ self.weight.T
+        if self.bias is not None:
+            out += self.bias
+        return out
+
+
+class _Reader:
+    """Takes tensors in as float32 and counts their bytes; shared ones once."""
+
+    def __init__(self, weights: Weights) -> None:
+        self._weights = weights
+        self.bytes_held = 0
+
+    def _held(self, array: Float32) -> Float32:
+        self.bytes_held += array.nbytes
+        return array
+
+    def vector(self, source: TensorSource) -> Float32:
+        return self._held(read_float32(source, self._weights))
+
+    def table(self, source: TensorSource) -> Float32:
+        return self._held(read_float32(source, self._weights))
+
+    def linear(
+        self, matrices: Sequence[TensorSource], biases: Sequence[TensorSource | None]
+    ) -> _Linear:
+        bias = None
+        if any(source is not None for source in biases):
+            bias = np.zeros(sum(source.shape[0] for source in matrices), np.float32)
+            first = 0
+            for matrix, source in zip(matrices, biases, strict=True):
+                if source is not None:
+                    bias[first : first + matrix.shape[0]] = read_float32(source, self._weights)
+                first += matrix.shape[0]
+            self._held(bias)
+        return _Linear(self._held(stack_float32(matrices, self._weights)), bias)
+
+    def linear_of(self, table: Float32, bias: TensorSource | None) -> _Linear:
+        return _Linear(table, None if bias is None else self.vector(bias))
+
+
+class _Program:
+    """See blocks.Program."""
+
+    def __init__(self, spec: ModelSpec, span: Span, weights: Weights) -> None:
+        reader = _Reader(weights)
+        tokens: Float32 | None = None
+        self._embed: tuple[EmbedSpec, EmbedWeights[Float32]] | None = None
+        self._blocks: dict[int, tuple[BlockSpec, BlockWeights[Float32, _Linear]]] = {}
+        self._head: tuple[HeadSpec, HeadWeights[Float32, _Linear]] | None = None
+        for place in range(span.first, span.last):
+            layer = spec.layers[place]
+            match layer.part:
+                case EmbedSpec() as part:
+                    embed = read_embed(layer, part, spec.width, place, reader)
+                    self._embed, tokens = (part, embed), embed.tokens
+                case BlockSpec() as part:
+                    block = read_block(layer, part, spec.width, place, reader)
+                    self._blocks[place] = part, block
+                case HeadSpec() as part:
+                    head = read_head(layer, part, spec.width, place, reader, tokens)
+                    self._head = part, head
+        self.weight_bytes = reader.bytes_held
+        self._layers = len(spec.layers)
+
+    def run(self, parts: Sequence[Part[Float32]], span: Span) -> list[Output]:
+        """Each part's output after the layers of `span`."""
+        rows = self._enter(parts, span)
+        turns: list[Turns] = [{} for _ in parts]
+        held = [
+            self._blocks[layer] for layer in range(span.first, span.last) if layer in self._blocks
+        ]
+        for place, (spec, weights) in enumerate(held):
+            rows = _block(rows, place, spec, weights, parts, turns)
+        return self._leave(rows, parts, span)
+
+    def _enter(self, parts: Sequence[Part[Float32]], span: Span) -> Float32:
+        if self._embed is None or span.first > 0:
+            return np.concatenate([part.hidden for part in parts if part.hidden is not None])
+        spec, weights = self._embed
+        rows = weights.tokens[np.concatenate([part.token_ids for part in parts])]
+        if spec.scale != 1:
+            rows *= np.float32(spec.scale)
+        if weights.positions is not None:
+            places = [np.arange(part.position, part.end) for part in parts]
+            rows += weights.positions[np.concatenate(places) + spec.position_offset]
+        return rows if spec.norm is None else norm(rows, spec.norm, weights.norm)
+
+    def _leave(self, rows: Float32, parts: Sequence[Part[Float32]], span: Span) -> list[Output]:
+        first = np.cumsum([0, *(len(part.token_ids) for part in parts)])
+        if self._head is None or span.last < self._layers:
+            return [Output(rows[a:b]) for a, b in pairwise(first)]
+        spec, weights = self._head
+        wanted = [a + row for a, part in zip(first, parts, strict=False) for row in part.rows]
+        hidden = rows[np.array(wanted, np.int64)]
+        if spec.norm is not None:
+            hidden = norm(hidden, spec.norm, weights.norm)
+        scores = weights.head(hidden)
+        if spec.logits_scale != 1:
+            scores *= np.float32(spec.logits_scale)
+        if spec.softcap is not None:
+            scores = np.tanh(scores / np.float32(spec.softcap)) * np.float32(spec.softcap)
+        ends = np.cumsum([0, *(len(part.rows) for part in parts)])
+        return [Output(hidden[a:b], scores[a:b]) for a, b in pairwise(ends)]
+
+
+def _block(
+    rows: Float32,
+    place: int,
+    spec: BlockSpec,
+    weights: BlockWeights[Float32, _Linear],
+    parts: Sequence[Part[Float32]],
+    turns: list[Turns],
+) -> Float32:
+    """One pre-norm block over the rows [N, D] of all parts."""
+    scale = np.float32(spec.residual_scale)
+    mixed = _attention(
+        norm(rows, spec.norm, weights.attention_norm), place, spec, weights, parts, turns
+    )
+    if weights.attention_after_norm is not None:
+        mixed = norm(mixed, spec.norm, weights.attention_after_norm)
+    rows = rows + mixed * scale
+    inner = activate(weights.mlp_in(norm(rows, spec.norm, weights.mlp_norm)), spec.mlp)
+    out = weights.down(inner)
+    if weights.mlp_after_norm is not None:
+        out = norm(out, spec.norm, weights.mlp_after_norm)
+    rows += out * scale
+    return rows
+
+
+def _attention(
+    rows: Float32,
+    place: int,
+    block: BlockSpec,
+    weights: BlockWeights[Float32, _Linear],
+    parts: Sequence[Part[Float32]],
+    turns: list[Turns],
+) -> Float32:
+    spec = block.attention
+    fused = weights.qkv(rows)
+    widths = (spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim)
+    queries, keys, values = np.split(fused, np.cumsum(widths), axis=1)
+    queries = _normed(queries, spec.heads, weights.q_norm, block)
+    keys = _normed(keys, spec.kv_heads, weights.k_norm, block)
+    values = values.reshape(-1, spec.kv_heads, spec.v_head_dim)
+    mixed = np.empty((rows.shape[0], spec.heads * spec.v_head_dim), np.float32)
+    first = 0
+    for part, turn in zip(parts, turns, strict=True):
+        last = first + len(part.token_ids)
+        query, key, value = queries[first:last], keys[first:last], values[first:last]
+        if spec.rope is not None:
+            if spec.rope not in turn:
+                positions = np.arange(part.position, part.end, dtype=np.float32)
+                turn[spec.rope] = rotation(spec.rope, part.is_long, positions)
+            rotate(query, spec.rope, *turn[spec.rope])
+            rotate(key, spec.rope, *turn[spec.rope])
+        known_keys, known_values = key.transpose(1, 0, 2), value.transpose(1, 0, 2)
+        if part.blocks is not None:
+            all_keys, all_values = part.blocks[place]
+            all_keys[:, part.position : part.end] = known_keys
+            all_values[:, part.position : part.end] = known_values
+            known_keys, known_values = all_keys[:, : part.end], all_values[:, : part.end]
+        out = attend(query, known_keys, known_values, part.position, spec, weights.sinks)
+        mixed[first:last] = out.reshape(last - first, -1)
+        first = last
+    return weights.o(mixed)
+
+
+def _normed(rows: Float32, heads: int, weights: NormWeights[Float32], block: BlockSpec) -> Float32:
+    """Rows [N, heads * W] as [N, heads, W], normed as the block's qk_norm says."""
+    spec = block.attention
+    if spec.qk_norm == "whole":
+        rows = norm(rows, spec.qk or block.norm, weights)
+    by_head = rows.reshape(rows.shape[0], heads, -1)
+    return norm(by_head, spec.qk or block.norm, weights) if spec.qk_norm == "head" else by_head

@@ -1,0 +1,161 @@
+"""Norms, rotary positions, activations and attention in numpy float32, as plain functions.
+
+N rows, T tokens of one session, H query heads, K key heads, G = H / K, W head width, L keys.
+Knows nothing of blocks or sessions.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manyhands.domain.model_spec import Attention, Mlp, Norm, Rope
+from manyhands.engine.layer_weights import NormWeights
+
+Float32 = NDArray[np.float32]
+
+QUERY_ROWS = 128
+"""Queries whose scores exist at one time: a long prompt needs little workspace this way."""
+
+_erf = np.frompyfunc(math.erf, 1, 1)
+
+
+def norm(rows: Float32, spec: Norm, weights: NormWeights[Float32]) -> Float32:
+    """Root-mean-square or layer norm over the last axis."""
+    if spec.kind == "layer":
+        rows = rows - rows.mean(-1, keepdims=True)
+    mean_square = np.square(rows).mean(-1, keepdims=True)
+    rows = rows / np.sqrt(mean_square + np.float32(spec.eps))
+    if weights.weight is not None:
+        rows *= weights.weight + np.float32(1) if spec.plus_one else weights.weight
+    if weights.bias is not None:
+        rows += weights.bias
+    return rows
+
+
+def rotation(rope: Rope, is_long: bool, positions: NDArray[np.float32]) -> tuple[Float32, Float32]:
+    """Cosines and sines [N, pairs] for rows at `positions`, times the attention factor."""
+    use_long = is_long and rope.inv_freq_long is not None
+    frequencies = rope.inv_freq_long if use_long and rope.inv_freq_long else rope.inv_freq
+    angles = positions[:, None] * np.array(frequencies, np.float32)
+    factor = np.float32(rope.attention_factor)
+    return np.cos(angles) * factor, np.sin(angles) * factor
+
+
+def rotate(heads: Float32, rope: Rope, cos: Float32, sin: Float32) -> None:
+    """Rotate [N, heads, W] in place; cos and sin [N, pairs]. Dims beyond the pairs stay."""
+    pairs = cos.shape[1]
+    if rope.interleaved:
+        first, second = heads[..., 0 : 2 * pairs : 2], heads[..., 1 : 2 * pairs : 2]
+    else:
+        first, second = heads[..., :pairs], heads[..., pairs : 2 * pairs]
+    cos, sin = cos[:, None], sin[:, None]
+    turned = first * cos - second * sin
+    second[...] = second * cos + first * sin
+    first[...] = turned
+
+
+def attend(
+    queries: Float32,
+    keys: Float32,
+    values: Float32,
+    position: int,
+    spec: Attention,
+    sinks: Float32 | None,
+) -> Float32:
+    """Causal attention: queries [T, H, W] at position …, keys [K, L, W], values -> [T, H, V]."""
+    tokens, heads, width = queries.shape
+    groups = heads // spec.kv_heads
+    grouped = queries.reshape(tokens, spec.kv_heads, groups, width).transpose(1, 2, 0, 3)
+    result = np.empty((tokens, heads, values.shape[-1]), np.float32)
+    by_group = result.reshape(tokens, spec.kv_heads, groups, -1).transpose(1, 2, 0, 3)
+    for first in range(0, tokens, QUERY_ROWS):
+        last = min(first + QUERY_ROWS, tokens)
+        end = position + last
+        start = 0 if spec.window is None else max(0, position + first + 1 - spec.window)
+        some = np.ascontiguousarray(grouped[:, :, first:last]).reshape(spec.kv_heads, -1, width)
+        scores = some @ keys[:, start:end].transpose(0, 2, 1)
+        weights = _softmax(
+            scores.reshape(spec.kv_heads, groups, last - first, end - start),
+            _hidden_keys(position + first, position + last, start, spec.window),
+            spec,
+            sinks,
+        )
+        mixed = weights.reshape(spec.kv_heads, -1, end - start) @ values[:, start:end]
+        by_group[:, :, first:last] = mixed.reshape(spec.kv_heads, groups, last - first, -1)
+    return result
+
+
+def _hidden_keys(first: int, last: int, start: int, window: int | None) -> NDArray[np.bool_] | None:
+    """Which keys [start, last) the queries [first, last) must not see; None when they see all."""
+    if last - first == 1:
+        return None  # `start` has cut the window already
+    query, key = np.arange(first, last)[:, None], np.arange(start, last)[None]
+    masked: NDArray[np.bool_] = np.asarray(key > query)
+    if window is not None:
+        masked |= key <= query - window
+    return masked
+
+
+def _softmax(
+    scores: Float32, masked: NDArray[np.bool_] | None, spec: Attention, sinks: Float32 | None
+) -> Float32:
+    """Softmax of [K, G, T, L] over L; a head's sink takes part of the mass and gives nothing."""
+    scores *= np.float32(spec.scale)
+    if spec.softcap is not None:
+        scores = np.tanh(scores / np.float32(spec.softcap)) * np.float32(spec.softcap)
+    if masked is not None:
+        scores[..., masked] = -np.inf
+    best = scores.max(-1, keepdims=True)
+    if sinks is None:
+        mass: Float32 = np.exp(scores - best)
+        mass /= mass.sum(-1, keepdims=True)
+        return mass
+    sink = sinks.reshape(*scores.shape[:2], 1, 1)
+    best = np.maximum(best, sink)
+    mass = np.exp(scores - best)
+    mass /= mass.sum(-1, keepdims=True) + np.exp(sink - best)
+    return mass
+
+
+def activate(rows: Float32, spec: Mlp) -> Float32:
+    """The inner rows of an MLP: [N, 2 * width] gate beside up when gated, else [N, width]."""
+    if spec.kind == "plain":
+        return _activation(rows, spec.activation)
+    gate, up = rows[:, : spec.width], rows[:, spec.width :]
+    if spec.activation == "swiglu_oai":
+        limit = np.float32(np.inf if spec.limit is None else spec.limit)
+        gate, up = np.minimum(gate, limit), np.clip(up, -limit, limit)
+        alpha = np.float32(1.702 if spec.alpha is None else spec.alpha)
+        glu: Float32 = (up + np.float32(1)) * gate * _sigmoid(gate * alpha)
+        return glu
+    product: Float32 = np.multiply(_activation(gate, spec.activation), up, dtype=np.float32)
+    return product
+
+
+def _sigmoid(rows: Float32) -> Float32:
+    # By tanh: it never overflows, whatever the sign.
+    half = np.float32(0.5)
+    return np.asarray(half * np.tanh(half * rows) + half, np.float32)
+
+
+def _activation(rows: Float32, name: str) -> Float32:
+    one, half = np.float32(1), np.float32(0.5)
+    out: Float32
+    match name:
+        case "silu":
+            out = rows * _sigmoid(rows)
+        case "gelu":
+            # numpy has no erf; Python's is exact and slow, about 0.1 µs a number.
+            out = half * rows * (one + _erf(rows * np.float32(0.5**0.5)).astype(np.float32))
+        case "gelu_tanh":
+            cubed = np.float32(0.044715) * np.square(rows) * rows
+            inner: Float32 = np.tanh(np.float32(math.sqrt(2 / math.pi)) * (rows + cubed))
+            out = half * rows * (one + inner)
+        case "relu":
+            out = np.maximum(rows, np.float32(0))
+        case _:  # relu2; `served` has refused every other
+            out = np.square(np.maximum(rows, np.float32(0)))
+    return out

@@ -1,0 +1,316 @@
+"""torch_blocks: interprets BlockSpec in torch on the CPU, in float32, bfloat16 or float16.
+
+Linears run over the rows of all sessions of a batch at once, attention over each session alone.
+Hidden states come and go as float32 numpy. Knows nothing of sessions: `blocks` keeps them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from manyhands.domain.device import Device
+from manyhands.domain.model_spec import (
+    BlockSpec,
+    EmbedSpec,
+    HeadSpec,
+    ModelSpec,
+    Rope,
+)
+from manyhands.domain.profile import Profile
+from manyhands.domain.span import Span
+from manyhands.engine.blocks import BlockEngine, Part
+from manyhands.engine.engine import Output, Weights
+from manyhands.engine.kv_cache import KvCache
+from manyhands.engine.layer_weights import (
+    BlockWeights,
+    EmbedWeights,
+    HeadWeights,
+    read_block,
+    read_embed,
+    read_head,
+)
+from manyhands.engine.served import check_served
+from manyhands.engine.torch_linear import Linear, is_packed, low_precision_is_native
+from manyhands.engine.torch_math import activate, attend, mask_of, norm, rotate, rotation
+from manyhands.engine.torch_weights import TorchReader
+from manyhands.errors import BadSetting
+
+DtypeName = Literal["fp32", "bf16", "fp16"]
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_STORED = {"F32": "fp32", "BF16": "bf16", "F16": "fp16"}
+_TOLERANCE = {"fp32": 1e-4, "bf16": 5e-2, "fp16": 1e-2}
+"""How far logits of one text may lie apart between chunkings, at the usual size of logits."""
+
+
+def load(
+    spec: ModelSpec,
+    span: Span,
+    weights: Weights,
+    *,
+    kv_bytes: int,
+    dtype: str = "auto",
+    threads: int | None = None,
+    device: Device | None = None,
+    **options: Any,
+) -> BlockEngine[Tensor]:
+    """See engine.Load. Computes, and keeps keys and values, in `dtype`: fp32, bf16, fp16 or auto.
+
+    auto is the checkpoint's own dtype where the CPU multiplies it natively, else fp32. `threads`
+    sets torch's threads for the calling thread, which must be the one that computes later.
+    Raises BadSetting for another dtype or option.
+    """
+    if options:
+        names = ", ".join(options)
+        raise BadSetting(f"torch_blocks has no option {names}; it has dtype, threads, device")
+    check_served(spec, span)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    chosen = _DTYPES[resolve_dtype(dtype, spec, span, weights)]
+    program = _Program(spec, span, TorchReader(weights, chosen), chosen)
+
+    def allocate(heads: int, tokens: int, width: int) -> Tensor:
+        try:
+            return torch.empty(heads, tokens, width, dtype=chosen)
+        except RuntimeError as fault:  # what torch raises for a failed allocation
+            raise MemoryError(str(fault)) from fault
+
+    cache = KvCache(kv_bytes, chosen.itemsize, allocate)
+    return BlockEngine(spec, span, program, cache, device)
+
+
+def resolve_dtype(dtype: str, spec: ModelSpec, span: Span, weights: Weights) -> DtypeName:
+    """What `auto` means for this checkpoint on this machine; other names are checked and kept."""
+    if dtype == "auto":
+        tables = (layer.tensors for layer in spec.layers[span.first : span.last])
+        sources = [source for table in tables for source in table.values()]
+        stored = weights(min(sources, key=lambda source: source.elements)).dtype
+        dtype = _STORED.get(stored, "fp32")
+        if dtype != "fp32" and not low_precision_is_native(_DTYPES[dtype]):
+            dtype = "fp32"
+    match dtype:
+        case "fp32" | "bf16" | "fp16":
+            return dtype
+        case _:
+            raise BadSetting(f"dtype is {dtype!r}; it must be auto, fp32, bf16 or fp16")
+
+
+def profile(weights: str, weight_format: str, wire_codec: str, dtype: DtypeName) -> Profile:
+    """The numeric form of this engine's results; `weights` names the weight files."""
+    layout = "onednn-packed" if is_packed(_DTYPES[dtype]) else "aten"
+    return Profile(
+        weights=weights,
+        weight_format=weight_format,
+        arithmetic=f"{dtype} x {dtype} -> fp32, kept in {dtype}",
+        kernels=f"torch-{torch.__version__}-{layout}",
+        wire_codec=wire_codec,
+        row_invariant=False,  # the kernel, and so the order of additions, goes by the row count
+        tolerance=_TOLERANCE[dtype],
+    )
+
+
+class _Step:
+    """What one run knows of its parts, made once and used by every block."""
+
+    def __init__(self, parts: Sequence[Part[Tensor]], dtype: torch.dtype) -> None:
+        self.parts = parts
+        counts = [len(part.token_ids) for part in parts]
+        self.cuts = list(np.cumsum([0, *counts]).tolist())
+        self.dtype = dtype
+        self._turns: dict[int, tuple[Tensor, Tensor]] = {}
+        self._masks: dict[tuple[int, int | None], Tensor | None] = {}
+
+    @property
+    def rows(self) -> int:
+        return int(self.cuts[-1])
+
+    def turn(self, rope: Rope) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of all rows. By identity: hashing a rope costs more than a norm."""
+        found = self._turns.get(id(rope))
+        if found is None:
+            pairs = [
+                rotation(
+                    rope,
+                    part.is_long,
+                    torch.arange(part.position, part.end, dtype=torch.float32),
+                    self.dtype,
+                )
+                for part in self.parts
+            ]
+            found = (
+                pairs[0]
+                if len(pairs) == 1
+                else (torch.cat([cos for cos, _ in pairs]), torch.cat([sin for _, sin in pairs]))
+            )
+            self._turns[id(rope)] = found
+        return found
+
+    def mask(self, index: int, window: int | None) -> Tensor | None:
+        """The mask of one part, None where `attend` needs none."""
+        part = self.parts[index]
+        tokens = part.end - part.position
+        is_cut = window is not None and part.end > window
+        if tokens == 1 or (part.position == 0 and not is_cut):
+            return None
+        key = (index, window if is_cut else None)
+        if key not in self._masks:
+            self._masks[key] = mask_of(part.position, tokens, key[1], self.dtype)
+        return self._masks[key]
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """A block that is held. `rope` is its spec's, one object for all blocks with an equal one."""
+
+    layer: int
+    spec: BlockSpec
+    rope: Rope | None
+    weights: BlockWeights[Tensor, Linear]
+
+
+class _Program:
+    """See blocks.Program."""
+
+    def __init__(
+        self, spec: ModelSpec, span: Span, reader: TorchReader, dtype: torch.dtype
+    ) -> None:
+        self._width = spec.width
+        self._dtype = dtype
+        self._embed: tuple[EmbedSpec, EmbedWeights[Tensor]] | None = None
+        self._blocks: list[_Block] = []
+        ropes: dict[Rope, Rope] = {}
+        self._head: tuple[HeadSpec, HeadWeights[Tensor, Linear]] | None = None
+        tokens: Tensor | None = None
+        for place in range(span.first, span.last):
+            layer = spec.layers[place]
+            match layer.part:
+                case EmbedSpec() as part:
+                    embed = read_embed(layer, part, spec.width, place, reader)
+                    self._embed, tokens = (part, embed), embed.tokens
+                case BlockSpec() as part:
+                    block = read_block(layer, part, spec.width, place, reader)
+                    # Equal ropes become one object, so that a step turns its positions once.
+                    rope = part.attention.rope
+                    rope = None if rope is None else ropes.setdefault(rope, rope)
+                    self._blocks.append(_Block(place, part, rope, block))
+                case HeadSpec() as part:
+                    head = read_head(layer, part, spec.width, place, reader, tokens)
+                    self._head = part, head
+        self.weight_bytes = reader.bytes_held
+        self._layers = len(spec.layers)
+
+    @torch.inference_mode()
+    def run(self, parts: Sequence[Part[Tensor]], span: Span) -> list[Output]:
+        """Each part's output after the layers of `span`."""
+        step = _Step(parts, self._dtype)
+        rows = self._enter(step, span)
+        blocks = [block for block in self._blocks if block.layer in span]
+        for place, block in enumerate(blocks):
+            rows = _run_block(rows, place, block, step)
+        return self._leave(rows, step, span)
+
+    def _enter(self, step: _Step, span: Span) -> Tensor:
+        if self._embed is None or span.first > 0:
+            given = torch.empty(step.rows, self._width)
+            target = given.numpy()
+            for part, (first, last) in zip(step.parts, pairwise(step.cuts), strict=True):
+                target[first:last] = part.hidden
+            return given.to(self._dtype)
+        spec, weights = self._embed
+        ids = [token for part in step.parts for token in part.token_ids]
+        rows = weights.tokens[torch.tensor(ids)]
+        if spec.scale != 1:
+            rows *= spec.scale
+        if weights.positions is not None:
+            places = [place for part in step.parts for place in range(part.position, part.end)]
+            rows += weights.positions[torch.tensor(places) + spec.position_offset]
+        return rows if spec.norm is None else norm(rows, spec.norm, weights.norm)
+
+    def _leave(self, rows: Tensor, step: _Step, span: Span) -> list[Output]:
+        if self._head is None or span.last < self._layers:
+            hidden = rows.float().numpy()
+            return [Output(hidden[a:b]) for a, b in pairwise(step.cuts)]
+        spec, weights = self._head
+        wanted = [a + row for a, p in zip(step.cuts, step.parts, strict=False) for row in p.rows]
+        if wanted != list(range(step.rows)):
+            rows = rows[torch.tensor(wanted, dtype=torch.int64)]
+        if spec.norm is not None:
+            rows = norm(rows, spec.norm, weights.norm)
+        scores = weights.head(rows).float()
+        if spec.logits_scale != 1:
+            scores = scores * spec.logits_scale
+        if spec.softcap is not None:
+            scores = torch.tanh(scores / spec.softcap) * spec.softcap
+        ends = np.cumsum([0, *(len(part.rows) for part in step.parts)]).tolist()
+        hidden, given = rows.float().numpy(), scores.numpy()
+        return [Output(hidden[a:b], given[a:b]) for a, b in pairwise(ends)]
+
+
+def _run_block(rows: Tensor, place: int, block: _Block, step: _Step) -> Tensor:
+    """One pre-norm block over the rows [N, D] of all parts, `place` of those that are run."""
+    spec, weights = block.spec, block.weights
+    mixed = _attention(norm(rows, spec.norm, weights.attention_norm), place, block, step)
+    if weights.attention_after_norm is not None:
+        mixed = norm(mixed, spec.norm, weights.attention_after_norm)
+    rows = torch.add(rows, mixed, alpha=spec.residual_scale)
+    inner = activate(weights.mlp_in(norm(rows, spec.norm, weights.mlp_norm)), spec.mlp)
+    out = weights.down(inner)
+    if weights.mlp_after_norm is not None:
+        out = norm(out, spec.norm, weights.mlp_after_norm)
+    return rows.add_(out, alpha=spec.residual_scale)
+
+
+def _attention(rows: Tensor, place: int, block: _Block, step: _Step) -> Tensor:
+    spec = block.spec.attention
+    fused = block.weights.qkv(rows)
+    both = spec.heads + spec.kv_heads
+    cut = both * spec.head_dim
+    turned = fused[:, :cut].view(-1, both, spec.head_dim)
+    values = fused[:, cut:].view(-1, spec.kv_heads, spec.v_head_dim)
+    if spec.qk_norm != "none":
+        _norm_queries_and_keys(fused, turned, block)
+    if block.rope is not None:
+        rotate(turned, block.rope, *step.turn(block.rope))
+    queries, keys = turned[:, : spec.heads], turned[:, spec.heads :]
+    mixed = []
+    for index, part in enumerate(step.parts):
+        first, last = step.cuts[index], step.cuts[index + 1]
+        known = _remember(part, place, block, keys[first:last], values[first:last])
+        mask = step.mask(index, spec.window)
+        mixed.append(attend(queries[first:last], *known, mask, spec, block.weights.sinks))
+    return block.weights.o(mixed[0] if len(mixed) == 1 else torch.cat(mixed))
+
+
+def _norm_queries_and_keys(fused: Tensor, turned: Tensor, block: _Block) -> None:
+    """Norm in place, each head by itself or all heads of a row as one."""
+    spec, weights = block.spec.attention, block.weights
+    form = spec.qk or block.spec.norm
+    if spec.qk_norm == "head":
+        queries, keys = turned[:, : spec.heads], turned[:, spec.heads :]
+    else:
+        cut = spec.heads * spec.head_dim
+        queries, keys = fused[:, :cut], fused[:, cut : cut + spec.kv_heads * spec.head_dim]
+    queries.copy_(norm(queries, form, weights.q_norm))
+    keys.copy_(norm(keys, form, weights.k_norm))
+
+
+def _remember(
+    part: Part[Tensor], place: int, block: _Block, keys: Tensor, values: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Write [T, K, W] into the part's memory; the keys and values [K, L, W] its queries may see."""
+    if part.blocks is None:
+        return keys.transpose(0, 1), values.transpose(0, 1)
+    all_keys, all_values = part.blocks[place]
+    all_keys[:, part.position : part.end] = keys.transpose(0, 1)
+    all_values[:, part.position : part.end] = values.transpose(0, 1)
+    window, start = block.spec.attention.window, 0
+    if window is not None and part.end - part.position == 1:
+        start = max(0, part.end - window)
+    return all_keys[:, start : part.end], all_values[:, start : part.end]

@@ -1,0 +1,110 @@
+"""Takes stored tensors into torch: in the engine's dtype, fused, each converted piece by piece.
+
+Same bits are copied straight into their place, others go through a few MB of float32. Knows nothing
+of what the tensors mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from manyhands.domain.model_spec import TensorSource
+from manyhands.engine.engine import Weights
+from manyhands.engine.torch_linear import Linear, PlainLinear, is_packed, make_linear
+from manyhands.engine.weights import raw_rows, widen
+
+PIECE_ELEMENTS = 2**20
+"""Numbers converted at one time when the stored dtype is another than the engine's."""
+
+_SAME_BITS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+class TorchReader:
+    """See layer_weights.Reader. `bytes_held` counts what was taken in; shared ones once."""
+
+    def __init__(self, weights: Weights, dtype: torch.dtype) -> None:
+        self._weights = weights
+        self._dtype = dtype
+        self.bytes_held = 0
+        self._staging = self._new(0)
+
+    def vector(self, source: TensorSource) -> Tensor:
+        """A norm's weight, a bias or sinks."""
+        return self._counted(self._fill(self._new(*source.shape), [source]))
+
+    def table(self, source: TensorSource) -> Tensor:
+        """Rows to be looked up by id."""
+        return self._counted(self._fill(self._new(*source.shape), [source]))
+
+    def linear(
+        self, matrices: Sequence[TensorSource], biases: Sequence[TensorSource | None]
+    ) -> Linear:
+        """Matrices under each other, laid out for the fastest kernel."""
+        bias = None
+        if any(source is not None for source in biases):
+            bias = torch.zeros(sum(matrix.shape[0] for matrix in matrices), dtype=self._dtype)
+            first = 0
+            for matrix, source in zip(matrices, biases, strict=True):
+                last = first + matrix.shape[0]
+                if source is not None:
+                    self._read_into(bias[first:last], source)
+                first = last
+        rows, into = sum(matrix.shape[0] for matrix in matrices), matrices[0].shape[1]
+        is_copied = is_packed(self._dtype)
+        weight = self._staged(rows, into) if is_copied else self._new(rows, into)
+        self._fill(weight, matrices)
+        linear = make_linear(weight, bias)
+        self.bytes_held += linear.bytes_held
+        return linear
+
+    def linear_of(self, table: Tensor, bias: TensorSource | None) -> Linear:
+        """A linear map that shares a table's memory."""
+        return PlainLinear(table, None if bias is None else self.vector(bias))
+
+    def _counted(self, tensor: Tensor) -> Tensor:
+        self.bytes_held += tensor.numel() * tensor.element_size()
+        return tensor
+
+    def _new(self, *shape: int) -> Tensor:
+        return torch.empty(*shape, dtype=self._dtype)
+
+    def _staged(self, rows: int, into: int) -> Tensor:
+        """Memory for a matrix that is about to be packed, used again for the next one.
+
+        Fresh memory each time left holes in the heap: a fifth more than the span's bytes.
+        """
+        if self._staging.numel() < rows * into:
+            self._staging = self._new(rows * into)
+        return self._staging[: rows * into].view(rows, into)
+
+    def _fill(self, target: Tensor, sources: Sequence[TensorSource]) -> Tensor:
+        """Read the sources into `target`, one under the other."""
+        first = 0
+        for source in sources:
+            self._read_into(target[first : first + source.shape[0]], source)
+            first += source.shape[0]
+        return target
+
+    def _read_into(self, target: Tensor, source: TensorSource) -> None:
+        dtype, raw = raw_rows(source, self._weights)
+        if self._dtype == torch.float32:
+            widen(target.numpy(), dtype, raw)
+        elif _SAME_BITS[dtype] == self._dtype:
+            # numpy has no bfloat16, and torch warns of read-only memory: both sides as integers.
+            target.view(torch.int16).numpy()[...] = raw.view(np.int16)
+        else:
+            _convert(target, dtype, raw)
+
+
+def _convert(target: Tensor, dtype: str, raw: NDArray[np.generic]) -> None:
+    step = max(1, PIECE_ELEMENTS // max(1, raw[0].size))
+    for first in range(0, raw.shape[0], step):
+        piece = raw[first : first + step]
+        wide = np.empty(piece.shape, np.float32)
+        widen(wide, dtype, piece)
+        target[first : first + step].copy_(torch.from_numpy(wide))

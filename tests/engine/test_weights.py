@@ -1,0 +1,73 @@
+"""Stored tensors become float32 exactly, or are refused by name."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from manyhands.domain.model_spec import TensorSource
+from manyhands.domain.tensor_frame import StoredTensor
+from manyhands.engine.weights import read_float32, stack_float32
+from manyhands.errors import CheckpointError, NotServed
+
+DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+def stored(tensor):
+    name = next(name for name, dtype in DTYPES.items() if dtype == tensor.dtype)
+    data = tensor.contiguous().view(torch.uint8).numpy().tobytes()
+    return StoredTensor(name, tuple(tensor.shape), memoryview(data))
+
+
+def reads(**tensors):
+    return lambda source: stored(tensors[source.names[0]])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@settings(deadline=None)
+@given(st.lists(st.floats(width=16, allow_nan=False), min_size=1, max_size=20))
+def test_every_dtype_is_widened_exactly(dtype, numbers):
+    tensor = torch.tensor(numbers).to(DTYPES[dtype])
+    ours = read_float32(TensorSource(("a",), (len(numbers),)), reads(a=tensor))
+    assert ours.dtype == np.float32
+    np.testing.assert_array_equal(ours, tensor.float().numpy())
+
+
+@pytest.mark.parametrize("dtype", DTYPES.values())
+def test_layouts_are_undone(dtype):
+    matrix = torch.arange(6.0).reshape(2, 3).to(dtype)
+    expected = matrix.float().numpy()
+    for layout, kept in (("plain", matrix), ("tied", matrix), ("transpose", matrix.T)):
+        ours = read_float32(TensorSource(("a",), (2, 3), layout), reads(a=kept))
+        np.testing.assert_array_equal(ours, expected)
+
+
+def test_matrices_of_different_dtypes_and_layouts_lie_under_each_other():
+    a, b = torch.randn(2, 3), torch.randn(3, 4).bfloat16()
+    sources = [TensorSource(("a",), (2, 3)), TensorSource(("b",), (4, 3), "transpose")]
+    ours = stack_float32(sources, reads(a=a, b=b))
+    np.testing.assert_array_equal(ours, torch.cat([a, b.float().T]).numpy())
+
+
+def test_a_shape_that_is_not_the_models_is_a_typed_error():
+    with pytest.raises(CheckpointError, match=r"'a' has shape \[2, 3\], the model needs \[3, 2\]"):
+        read_float32(TensorSource(("a",), (3, 2)), reads(a=torch.zeros(2, 3)))
+
+
+def test_too_few_bytes_are_a_typed_error():
+    short = StoredTensor("F32", (2, 3), memoryview(bytes(23)))
+    with pytest.raises(CheckpointError, match="23 bytes, not 24"):
+        read_float32(TensorSource(("a",), (2, 3)), lambda source: short)
+
+
+@pytest.mark.parametrize("layout", ["qkv_by_head", "mxfp4", "expert_stack"])
+def test_layouts_that_are_not_served_are_refused_by_name(layout):
+    with pytest.raises(NotServed, match=layout):
+        read_float32(TensorSource(("a",), (2, 3), layout), reads(a=torch.zeros(2, 3)))
+
+
+def test_dtypes_that_are_not_served_are_refused_by_name():
+    eight = StoredTensor("I8", (2,), memoryview(bytes(2)))
+    with pytest.raises(NotServed, match="I8"):
+        read_float32(TensorSource(("a",), (2,)), lambda source: eight)
