@@ -1,0 +1,1 @@
+"""Links between peers, all behind one waist (net/transport)."""
