@@ -1,0 +1,161 @@
+"""A node: one peer with all its roles, run in one TaskGroup.
+
+The only place that joins links, engines, plans and the clock. Everything outside is an argument, so
+that the same node runs on sockets, in memory and on virtual time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import assert_never
+
+from manyhands.domain.device import Device
+from manyhands.domain.ids import PeerId
+from manyhands.domain.messages import (
+    Ack,
+    Announce,
+    Beat,
+    Credit,
+    Gap,
+    Goodbye,
+    Hello,
+    Lane,
+    LinkLost,
+    Message,
+    Ready,
+    Refused,
+    Renew,
+    Replay,
+    Replayed,
+    Rewire,
+    SessionClose,
+)
+from manyhands.domain.settings import Settings
+from manyhands.domain.span import Span
+from manyhands.domain.work import Result, SessionOpen, Step
+from manyhands.engine.compute import Compute
+from manyhands.net.transport import Transport
+from manyhands.node.directory import About, Directory
+from manyhands.node.holdings import Holdings
+from manyhands.node.model import Model
+from manyhands.node.owner import Owner
+from manyhands.node.peers import Clock, Loss, Peers
+from manyhands.node.rules import ALL_RULES, Rules
+from manyhands.node.worker import Worker
+from manyhands.trust.signature import KeyPair
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """All that a node has of the world: key, links, compute, clock and chance.
+
+    `clock` must be the event loop's own. `loading` runs beside `compute`, so that reading weights
+    holds up nobody's steps.
+    """
+
+    keys: KeyPair
+    transport: Transport
+    compute: Compute
+    loading: Compute
+    clock: Clock
+    chance: random.Random
+    device: Device
+
+
+class Node:
+    """Use: `async with asyncio.TaskGroup()`: create a task of `run()`, then `await started()`."""
+
+    def __init__(
+        self,
+        outside: Outside,
+        models: Iterable[Model],
+        settings: Settings,
+        rules: Rules = ALL_RULES,
+    ) -> None:
+        me, clock = outside.keys.peer, outside.clock
+        known = {model.id: model for model in models}
+        self.peer = me
+        self.settings = settings
+        self._rules = rules
+        self.kernels = next((model.profile.kernels for model in known.values()), "")
+        self._device = outside.device
+        self._started = asyncio.Event()
+        self.peers = Peers(
+            me,
+            outside.transport,
+            clock,
+            settings,
+            lambda peer: self.directory.address_of(peer),
+            self,
+        )
+        self.directory = Directory(
+            outside.keys,
+            clock,
+            settings,
+            self._about,
+            self.peers.send,
+            lambda: self.peers.connected("bulk"),
+        )
+        self.holdings = Holdings(outside.device, known, outside.loading, self.directory.announce)
+        self.worker = Worker(me, self.holdings, outside.compute, clock, settings, self.peers, rules)
+        self.owner = Owner(
+            me, self.directory, clock, settings, outside.chance, self.peers.send, rules
+        )
+
+    async def run(self) -> None:
+        """Run all roles until cancelled; connections are closed on the way out."""
+        address = await self.peers.listen()
+        try:
+            async with asyncio.TaskGroup() as roles:
+                roles.create_task(self.peers.run())
+                roles.create_task(self.worker.run())
+                roles.create_task(self.owner.run())
+                roles.create_task(self.directory.run())
+                self.directory.start(address)
+                self._started.set()
+        finally:
+            await self.peers.close()
+
+    async def started(self) -> None:
+        """Return once we can be reached."""
+        await self._started.wait()
+
+    async def hold(self, model: Model, span: Span) -> None:
+        """Load a span and tell the swarm; see Holdings.hold for what is raised."""
+        await self.holdings.hold(model.id, span)
+
+    def message(self, source: PeerId, message: Message, done: Callable[[], None]) -> None:
+        """Give a message to the role it is for."""
+        match message:
+            case SessionOpen() | Rewire() | Step() | Replay() | Renew() | SessionClose():
+                self.worker.receive(source, message, done)
+            case Ready() | Refused() | Result() | Gap() | Replayed() | LinkLost() | Beat():
+                self.owner.receive(source, message)
+            case Announce():
+                self.directory.receive(source, message)
+            case Hello() | Ack() | Credit() | Goodbye():
+                pass  # the stream keeps these to itself
+            case _:
+                assert_never(message)
+
+    def connected(self, peer: PeerId, lane: Lane) -> None:
+        """A connection is open."""
+        if lane == "bulk":
+            self.directory.connected(peer)
+
+    def link_lost(self, peer: PeerId, lane: Lane, loss: Loss) -> None:
+        """What was sent to `peer` may not have arrived."""
+        if loss == "closed":
+            self.directory.lost(peer)
+        is_watched = loss == "closed" or self._rules.watch_confirmations
+        if lane == "steps" and is_watched:
+            self.worker.link_lost(peer)
+            self.owner.link_lost(peer, loss)
+
+    def _about(self) -> About:
+        return About(
+            self._device, self.kernels, self.holdings.holdings(), self.holdings.room_bytes()
+        )

@@ -1,0 +1,88 @@
+"""The spans this peer has loaded, and those it could load from its disk.
+
+Knows nothing of sessions. Spans are loaded beside the compute queue, one at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from manyhands.domain.device import Device
+from manyhands.domain.ids import ModelId, short
+from manyhands.domain.model_spec import span_elements
+from manyhands.domain.span import Span
+from manyhands.domain.swarm import Holding
+from manyhands.engine.compute import Compute
+from manyhands.engine.engine import Engine
+from manyhands.errors import NotServed, ResourceError
+from manyhands.node.model import Model
+
+
+class Holdings:
+    """Loaded engines by model and span, within the device's memory."""
+
+    def __init__(
+        self,
+        device: Device,
+        models: Mapping[ModelId, Model],
+        loading: Compute,
+        changed: Callable[[], None],
+    ) -> None:
+        self._device, self._models, self._loading = device, models, loading
+        self._changed = changed
+        self._engines: dict[tuple[ModelId, Span], Engine] = {}
+        self._one_at_a_time = asyncio.Lock()
+
+    def model(self, model: ModelId) -> Model:
+        """What we know of a model. Raises NotServed when it is not on our disk."""
+        known = self._models.get(model)
+        if known is None:
+            raise NotServed(f"model {short(model)} is not on this peer's disk")
+        return known
+
+    def find(self, model: ModelId, span: Span) -> Engine | None:
+        """The smallest loaded engine that covers a span, the first of equals."""
+        covering = [
+            (len(held), held.first, engine)
+            for (name, held), engine in self._engines.items()
+            if name == model and held.covers(span)
+        ]
+        return min(covering, key=lambda found: found[:2])[2] if covering else None
+
+    async def hold(self, model: ModelId, span: Span) -> Engine:
+        """Load a span unless one that covers it is loaded.
+
+        Raises NotServed (not our model), ResourceError (no room for its weights), CheckpointError.
+        """
+        async with self._one_at_a_time:
+            held = self.find(model, span)
+            if held is not None:
+                return held
+            known = self.model(model)
+            if not any(stored.covers(span) for stored in known.stored):
+                raise NotServed(f"span {span} of model {short(model)} is not on this peer's disk")
+            need = round(span_elements(known.spec, span) * known.bytes_per_weight)
+            if need > self.room_bytes():
+                raise ResourceError(
+                    f"span {span} of model {short(model)} needs {need} bytes, {self.room_bytes()} "
+                    "are free; hold fewer layers or free some"
+                )
+            engine = await self._loading.run(lambda: known.load(span), 0.0)
+            self._engines[model, span] = engine
+        self._changed()
+        return engine
+
+    def room_bytes(self) -> int:
+        """Bytes still free for weights."""
+        return self._device.memory_bytes - sum(e.weight_bytes for e in self._engines.values())
+
+    def holdings(self) -> tuple[Holding, ...]:
+        """What our record says: loaded spans, and whole models that could be loaded."""
+        ready = (Holding(model, span, "ready") for model, span in sorted(self._engines))
+        stored = (
+            Holding(name, span, "stored")
+            for name, known in self._models.items()
+            for span in known.stored
+        )
+        return (*ready, *stored)

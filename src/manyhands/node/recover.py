@@ -1,0 +1,213 @@
+"""How a session is opened and, after a setback, taken up again: route, new epoch, replay.
+
+Each try is a new epoch: every stage confirms it and says what it holds; what is missing is replayed
+from the journal of the stage before; only then do steps flow again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from manyhands.domain.ids import short
+from manyhands.domain.messages import Ready, Replay, Replayed, Rewire
+from manyhands.domain.work import Result, Route, SessionOpen, Stage, Want
+from manyhands.errors import DeadlinePassed, NoStandIn, ResourceError
+from manyhands.node.ring import Ring
+from manyhands.node.setback import Setback
+from manyhands.node.stage import history_digest
+from manyhands.plan.cost import Cost
+from manyhands.plan.recovery import OWNER, Facts, ReplaySpan, chunks, new_route, replays, stand_ins
+
+log = logging.getLogger(__name__)
+
+NOTHING = Want(rows="none", token=False)
+
+
+class Recovery:
+    """One session's way back to work. `recovered_s` lists how long each recovery took."""
+
+    def __init__(self, ring: Ring) -> None:
+        self.recovered_s: list[float] = []
+        self._ring = ring
+        self._attempts = 0
+
+    def progressed(self) -> None:
+        """A new token came: tries are counted anew."""
+        self._attempts = 0
+
+    async def run(self, setback: Setback | None) -> None:
+        """Make every stage of a route ready and filled up to what is confirmed.
+
+        `setback` is None at the opening. Raises NoStandIn, DeadlinePassed, or the error of the peer
+        that refused last.
+        """
+        ring, began_s = self._ring, self._ring.clock()
+        deadline_s = began_s + ring.settings.recovery_deadline_s
+        is_opening = setback is None
+        while True:
+            if setback is not None:
+                log.info("session %s: %s", short(ring.terms.session), setback)
+                ring.suspicions.add(setback)
+            self._attempts += 1
+            if self._attempts > ring.settings.recovery_attempts or ring.clock() >= deadline_s:
+                raise DeadlinePassed(
+                    f"session {short(ring.terms.session)} could not go on after "
+                    f"{self._attempts - 1} tries and {ring.clock() - began_s:.1f} s; the last: "
+                    f"{setback or 'none'}. Ask again, or with more peers"
+                )
+            route = await self._find_route(setback, deadline_s)
+            try:
+                lengths = await self._take_up(route)
+                await self._refill(lengths)
+            except Setback as another:
+                setback = another
+            else:
+                if not is_opening:
+                    self.recovered_s.append(ring.clock() - began_s)
+                return
+
+    async def _find_route(self, setback: Setback | None, deadline_s: float) -> Route:
+        """A route now, or as soon as somebody who can stand in turns up."""
+        ring = self._ring
+        give_up_s = min(deadline_s, ring.clock() + ring.settings.stand_in_wait_s)
+        while True:
+            route = self._plan()
+            if route is not None:
+                return route
+            now_s = ring.clock()
+            if now_s >= give_up_s:
+                if setback is not None and isinstance(setback.cause, ResourceError):
+                    raise setback.cause
+                raise NoStandIn(
+                    f"nobody can hold all layers of the model"
+                    f"{f' ({setback})' if setback is not None else ''}; "
+                    f"{len(ring.view.swarm.peers)} peers are here. Let another device join, then "
+                    "ask again"
+                )
+            until_s = min(give_up_s, now_s + ring.settings.forgive_after_s / 4)
+            try:
+                async with asyncio.timeout_at(until_s):
+                    await ring.view.changed()
+            except TimeoutError:
+                continue
+
+    def _plan(self) -> Route | None:
+        ring, terms = self._ring, self._ring.terms
+        facts = Facts(
+            terms.model,
+            terms.owner,
+            terms.profile,
+            ring.route,
+            ring.confirmed,
+            terms.context_limit,
+        )
+        suspects = (ring.suspicions.peers(), ring.suspicions.links())
+        plan = stand_ins if ring.epoch else new_route
+        return plan(
+            ring.view.swarm,
+            terms.spec,
+            facts,
+            Cost(context=ring.confirmed),
+            lost=suspects[0],
+            broken=suspects[1],
+        )
+
+    async def _take_up(self, route: Route) -> list[int]:
+        """Begin a new epoch on `route`; how many tokens each stage holds, once all are ready."""
+        ring = self._ring
+        before = ring.route.stages
+        ring.begin(route)
+        for number, stage in enumerate(route.stages):
+            is_known = stage in before and stage.peer not in ring.reopen
+            opening = self._rewire(number) if is_known else self._open(number)
+            ring.send(stage.peer, opening)
+        lengths: dict[int, int] = {}
+        until_s = ring.clock() + ring.settings.load_deadline_s
+        while len(lengths) < len(route) and ring.rules.wait_until_ready:
+            message = await ring.next(until_s, "readiness of every stage")
+            if isinstance(message, Ready):
+                lengths[message.stage] = self._usable(message)
+        for stage in route.stages:
+            self._label(stage)
+            ring.reopen.discard(stage.peer)
+        return [lengths.get(number, 0) for number in range(len(route))]
+
+    def _label(self, stage: Stage) -> None:
+        record = self._ring.view.swarm.peers.get(stage.peer)
+        if record is not None:
+            self._ring.kernels[record.kernels] = None
+
+    def _rewire(self, number: int) -> Rewire:
+        ring = self._ring
+        return Rewire(ring.terms.session, ring.epoch, ring.route, number, ring.confirmed)
+
+    def _open(self, number: int) -> SessionOpen:
+        ring, terms = self._ring, self._ring.terms
+        return SessionOpen(
+            session=terms.session,
+            epoch=ring.epoch,
+            owner=terms.owner,
+            model=terms.model,
+            route=ring.route,
+            stage=number,
+            position=ring.confirmed,
+            profile=terms.profile,
+            context_limit=terms.context_limit,
+            sampling=terms.sampling,
+            prompt_length=terms.prompt_length,
+            lease_s=ring.settings.lease_s,
+        )
+
+    def _usable(self, ready: Ready) -> int:
+        """Tokens of a stage's memory that are those of this text: all it holds, or none.
+
+        A stage that slept, restarted or kept a rejected draft gives itself away by its digest.
+        """
+        ring = self._ring
+        if ready.length > ring.confirmed:
+            return 0
+        is_ours = history_digest(ring.tokens[: ready.length]) == ready.history
+        return ready.length if is_ours or not ring.rules.judge_history else 0
+
+    async def _refill(self, lengths: list[int]) -> None:
+        """Replay what stages lack, all at once, and wait until they hold it.
+
+        The numbers of all replays end together, so that every stage then expects the same next one.
+        """
+        ring = self._ring
+        spans = replays(lengths, ring.confirmed)
+        size = ring.settings.chunk_tokens
+        counts = [len(list(chunks(span.first, span.last, size))) for span in spans]
+        ring.sequence = max(counts, default=0)
+        for span, count in zip(spans, counts, strict=True):
+            self._send_replay(span, ring.sequence - count)
+        waiting = {span.through for span in spans}
+        while waiting:
+            message = await ring.next(ring.clock() + ring.liveness.patience_s(), "replay")
+            if isinstance(message, Replayed) and message.length >= ring.confirmed:
+                waiting.discard(message.stage)
+            elif isinstance(message, Result) and message.sequence == ring.sequence - 1:
+                waiting.discard(len(ring.route) - 1)
+
+    def _send_replay(self, span: ReplaySpan, sequence: int) -> None:
+        """Ask the stage before to replay its journal; before the first stage, that is us."""
+        ring, size = self._ring, self._ring.settings.chunk_tokens
+        if span.source == OWNER:
+            for number, (first, last) in enumerate(chunks(span.first, span.last, size)):
+                ring.send_step(
+                    first, last, NOTHING, through=span.through, sequence=sequence + number
+                )
+            return
+        replay = Replay(
+            session=ring.terms.session,
+            epoch=ring.epoch,
+            stage=span.source,
+            through=span.through,
+            first=span.first,
+            last=span.last,
+            chunk=size,
+            sequence=sequence,
+            branch=ring.branch,
+        )
+        ring.send(ring.route.stages[span.source].peer, replay)

@@ -1,0 +1,238 @@
+"""The ring as its owner sees it: route, epoch, numbers, and what comes back from the stages.
+
+Only the owner decides and numbers epochs; messages of other epochs, or from peers that are not
+where they say, are dropped here. Knows nothing of how to go on after a setback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from manyhands.domain.ids import ModelId, PeerId, SessionId, short
+from manyhands.domain.messages import (
+    Beat,
+    Gap,
+    LinkLost,
+    Message,
+    Ready,
+    Refused,
+    Replayed,
+)
+from manyhands.domain.model_spec import ModelSpec
+from manyhands.domain.profile import Profile
+from manyhands.domain.settings import Settings
+from manyhands.domain.swarm import Swarm
+from manyhands.domain.tensor_frame import TensorFrame
+from manyhands.domain.work import Result, Route, Sampling, Step, Want
+from manyhands.errors import CheckpointError, NotServed, UserError, from_code
+from manyhands.node.liveness import Liveness
+from manyhands.node.peers import Clock, Loss
+from manyhands.node.rules import Rules
+from manyhands.node.setback import Setback, Suspicions
+
+
+class View(Protocol):
+    """What a session sees of the swarm: the snapshot now, and the wait for the next."""
+
+    @property
+    def swarm(self) -> Swarm:
+        """The newest snapshot."""
+
+    async def changed(self) -> None:
+        """Return at the next change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What does not change in a session's life."""
+
+    session: SessionId
+    owner: PeerId
+    model: ModelId
+    spec: ModelSpec
+    profile: Profile
+    sampling: Sampling
+    prompt_length: int
+    context_limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDown:
+    """Our own connection to a peer was lost, or confirms nothing."""
+
+    peer: PeerId
+    loss: Loss
+
+
+FromStage = Ready | Refused | Result | Gap | Replayed | LinkLost | Beat
+"""What stages send to the owner of a session."""
+
+
+class Ring:
+    """State of one session at its owner. `tokens` is the text, `confirmed` how much of it is in all
+    stages' memory.
+    """
+
+    def __init__(
+        self,
+        terms: Terms,
+        view: View,
+        clock: Clock,
+        settings: Settings,
+        send: Callable[[PeerId, Message], None],
+        rules: Rules,
+    ) -> None:
+        self.rules = rules
+        self.terms, self.view, self.clock, self.settings = terms, view, clock, settings
+        self.send = send
+        self.tokens: list[int] = []
+        self.confirmed = 0
+        self.route = Route(())
+        self.epoch, self.sequence, self.branch = 0, 0, 0
+        self.reopen: set[PeerId] = set()
+        self.kernels: dict[str, None] = {}
+        self.suspicions = Suspicions(clock, settings.forgive_after_s)
+        self.liveness = Liveness(clock, settings)
+        self._inbox: deque[FromStage | PeerDown] = deque()
+        self._arrived = asyncio.Event()
+
+    def begin(self, route: Route) -> None:
+        """A new epoch on `route`; numbers start anew."""
+        self.route = route
+        self.epoch += 1
+        self.sequence = self.branch = 0
+        self.liveness.begin(len(route))
+
+    def send_step(
+        self,
+        first: int,
+        last: int,
+        want: Want,
+        *,
+        through: int | None = None,
+        sequence: int | None = None,
+        allowed: TensorFrame | None = None,
+        targets: tuple[int, ...] = (),
+    ) -> int:
+        """Send tokens [first, last) to the first stage; returns the step's sequence.
+
+        Without `sequence` it is the next one, with `through` the step ends at that stage.
+        """
+        if sequence is None:
+            sequence, self.sequence = self.sequence, self.sequence + 1
+        step = Step(
+            session=self.terms.session,
+            epoch=self.epoch,
+            sequence=sequence,
+            branch=self.branch,
+            position=first,
+            token_ids=tuple(self.tokens[first:last]),
+            stage=0,
+            through=len(self.route) - 1 if through is None else through,
+            want=want,
+            next_token_ids=targets,
+            allowed=allowed,
+            deadline_s=self.liveness.stuck_s(),
+        )
+        self.send(self.route.stages[0].peer, step)
+        return sequence
+
+    def deliver(self, source: PeerId, message: FromStage) -> None:
+        """A message about this session arrived; never waits."""
+        if isinstance(message, Beat):
+            if self._stands_at(source, message.stage):
+                self.liveness.beat(message, self.epoch)
+            return
+        if message.epoch != self.epoch or not self._may_say(source, message):
+            return
+        self._inbox.append(message)
+        self._arrived.set()
+
+    def link_lost(self, peer: PeerId, loss: Loss) -> None:
+        """Our own connection to `peer` was lost or is silent."""
+        if peer in self.route.peers() and self.rules.new_epoch_on_reconnect:
+            if loss == "closed":
+                self.reopen.add(peer)
+            self._inbox.append(PeerDown(peer, loss))
+            self._arrived.set()
+
+    async def next(self, until_s: float, what: str) -> FromStage:
+        """The next message of this epoch. Raises Setback for a loss, silence, or at `until_s`."""
+        while True:
+            while self._inbox:
+                item = self._inbox.popleft()
+                if isinstance(item, PeerDown):
+                    if item.peer in self.route.peers():
+                        reason = f"the connection to {short(item.peer)} is {item.loss}"
+                        raise Setback(reason, lost=frozenset({item.peer}))
+                elif item.epoch == self.epoch:
+                    return self._good(item)
+            self._check_alive()
+            now_s = self.clock()
+            if now_s >= until_s:
+                raise Setback(f"no {what} came in time")
+            self._arrived.clear()
+            try:
+                async with asyncio.timeout_at(min(until_s, now_s + self.settings.beat_every_s)):
+                    await self._arrived.wait()
+            except TimeoutError:
+                continue
+
+    def _stands_at(self, peer: PeerId, stage: int) -> bool:
+        stages = self.route.stages
+        return 0 <= stage < len(stages) and stages[stage].peer == peer
+
+    def _may_say(self, source: PeerId, message: FromStage) -> bool:
+        """Nobody speaks for another stage."""
+        match message:
+            case Result():
+                return self._stands_at(source, len(self.route) - 1)
+            case LinkLost(_, _, sender):
+                return sender == source and source in self.route.peers()
+            case _:
+                return self._stands_at(source, message.stage)
+
+    def _check_alive(self) -> None:
+        stage, reason = self.liveness.check()
+        if stage is not None and self.rules.watch_beats:
+            peer = self.route.stages[stage].peer
+            raise Setback(f"peer {short(peer)} {reason}", lost=frozenset({peer}))
+
+    def _good(self, message: FromStage) -> FromStage:
+        """The message; if it is bad news, a Setback or the user's own error is raised."""
+        match message:
+            case LinkLost(_, _, source, target):
+                quiet = {
+                    target
+                    for number, stage in enumerate(self.route.stages)
+                    if stage.peer == target and self.liveness.is_quiet(number)
+                }
+                raise Setback(
+                    f"the link {short(source)} -> {short(target)} is lost",
+                    lost=frozenset(quiet),
+                    broken=frozenset({(source, target)}),
+                )
+            case Gap(_, _, stage, length):
+                raise Setback(f"stage {stage} holds only {length} tokens")
+            case Refused():
+                self._raise_refusal(message)
+            case Ready() | Replayed():
+                self.liveness.heard(message.stage)
+            case _:
+                pass
+        return message
+
+    def _raise_refusal(self, refused: Refused) -> None:
+        """An error of the user's goes to the user; any other is the peer's: another may serve."""
+        error = from_code(refused.code, refused.message)
+        if isinstance(error, UserError) and not isinstance(error, (CheckpointError, NotServed)):
+            raise error
+        peer = self.route.stages[refused.stage].peer
+        if error.code == "session_unknown":
+            self.reopen.add(peer)
+            raise Setback(str(error))
+        raise Setback(str(error), lost=frozenset({peer}), cause=error)

@@ -1,0 +1,148 @@
+"""A session at its owner: run tokens round the ring, and go on whatever is lost meanwhile.
+
+Knows nothing of text, sampling or how a route is found.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from manyhands.domain.ids import PeerId
+from manyhands.domain.messages import Message, SessionClose
+from manyhands.domain.settings import Settings
+from manyhands.domain.tensor_frame import TensorFrame
+from manyhands.domain.work import Result, Want
+from manyhands.errors import ContextOverflow, NotServed
+from manyhands.node.peers import Clock
+from manyhands.node.recover import NOTHING, Recovery
+from manyhands.node.ring import Ring, Terms, View
+from manyhands.node.rules import ALL_RULES, Rules
+from manyhands.node.setback import Setback
+
+
+class Session:
+    """Use: `await open()`, then `run` as often as wanted, then `close()`; by one task at a time."""
+
+    def __init__(
+        self,
+        terms: Terms,
+        view: View,
+        clock: Clock,
+        settings: Settings,
+        send: Callable[[PeerId, Message], None],
+        rules: Rules = ALL_RULES,
+    ) -> None:
+        self.ring = Ring(terms, view, clock, settings, send, rules)
+        self.recovery = Recovery(self.ring)
+        self._settings = settings
+
+    @property
+    def terms(self) -> Terms:
+        """What does not change in this session's life."""
+        return self.ring.terms
+
+    @property
+    def length(self) -> int:
+        """Tokens that every stage holds."""
+        return self.ring.confirmed
+
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """Kernel sets that took part so far: the label of the answer."""
+        return tuple(self.ring.kernels)
+
+    async def open(self) -> None:
+        """Find a route and make every stage ready.
+
+        Raises NoStandIn when the model is not covered, ResourceError when nobody has the memory,
+        DeadlinePassed when stages do not get ready in time.
+        """
+        await self.recovery.run(None)
+
+    async def run(
+        self,
+        token_ids: Sequence[int],
+        want: Want,
+        *,
+        allowed: TensorFrame | None = None,
+        targets: Sequence[int] = (),
+    ) -> list[Result]:
+        """Append tokens and run them; the results of the steps that were wanted, in order.
+
+        `allowed` is one mask row per wanted row, `targets` the tokens whose log-probability is
+        wanted, one a token. Raises ContextOverflow before anything is sent, the errors of `open`,
+        and what a stage refused for the user's own fault.
+        """
+        ring = self.ring
+        first, last = ring.confirmed, ring.confirmed + len(token_ids)
+        if last > ring.terms.context_limit:
+            raise ContextOverflow(
+                f"{last} tokens are more than the context of {ring.terms.context_limit}; shorten "
+                "the prompt or ask for fewer tokens"
+            )
+        most = self._settings.chunk_tokens
+        if allowed is not None and want.rows == "all" and last - first > most:
+            raise NotServed(
+                f"masks for every row of {last - first} tokens were given; at most chunk_tokens "
+                f"({most}) go at once"
+            )
+        ring.tokens[first:] = token_ids
+        ring.liveness.resume()
+        results: list[Result] = []
+        while True:
+            try:
+                await self._feed(first, results, want, allowed, targets)
+            except Setback as setback:
+                await self.recovery.run(setback)
+            else:
+                return results
+
+    def rewind(self, length: int) -> None:
+        """Forget tokens from `length` on (a rejected draft); the next step cuts stages' memory."""
+        ring = self.ring
+        if length < ring.confirmed:
+            ring.confirmed = length
+            del ring.tokens[length:]
+            ring.branch += 1
+
+    def close(self) -> None:
+        """Tell every stage to free the session."""
+        for peer in self.ring.route.peers():
+            self.ring.send(peer, SessionClose(self.terms.session))
+
+    async def _feed(
+        self,
+        first: int,
+        results: list[Result],
+        want: Want,
+        allowed: TensorFrame | None,
+        targets: Sequence[int],
+    ) -> None:
+        """Send what is not confirmed in chunks, a few in flight, and take in the answers."""
+        ring, size = self.ring, self._settings.chunk_tokens
+        window = self._settings.window_chunks if ring.rules.limit_window else len(ring.tokens)
+        in_flight: deque[tuple[int, int]] = deque()
+        position, last = ring.confirmed, len(ring.tokens)
+        while ring.confirmed < last:
+            while position < last and len(in_flight) < window:
+                after = min(position + size, last)
+                wanted = want if want.rows == "all" or after == last else NOTHING
+                sequence = ring.send_step(
+                    position,
+                    after,
+                    wanted,
+                    allowed=allowed if wanted is want else None,
+                    targets=tuple(targets[position - first : after - first]),
+                )
+                in_flight.append((sequence, after))
+                position = after
+            message = await ring.next(ring.clock() + ring.liveness.patience_s(), "result")
+            sequence, after = in_flight[0]
+            if isinstance(message, Result) and message.sequence == sequence:
+                in_flight.popleft()
+                ring.confirmed = after
+                ring.liveness.progressed()
+                self.recovery.progressed()
+                if want.rows != "none" and (want.rows == "all" or after == last):
+                    results.append(message)

@@ -1,0 +1,156 @@
+"""Steps at a stage: let in by the rules, computed together, passed on to the next or the owner.
+
+Knows nothing of the queue they come from.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from manyhands.codec import codec
+from manyhands.domain.ids import PeerId, short
+from manyhands.domain.messages import Gap, Message, Refused, Replay, Replayed, Rewire
+from manyhands.domain.settings import Settings
+from manyhands.domain.tensor_frame import TensorFrame
+from manyhands.domain.work import Result, SessionOpen, Step
+from manyhands.engine.compute import Compute
+from manyhands.engine.engine import Engine, Output
+from manyhands.errors import ManyhandsError, ResourceError
+from manyhands.node.head import answer, chunk_of, outline
+from manyhands.node.memories import Memories
+from manyhands.node.peers import Clock
+from manyhands.node.rules import Rules
+from manyhands.node.stage import Ruling, StageMemory
+
+log = logging.getLogger(__name__)
+
+Send = Callable[[PeerId, Message], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A step that is going to be computed, and what to call when it is worked off."""
+
+    step: Step
+    memory: StageMemory
+    done: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What a step came to: rows for the next stage, a result for the owner, or an error."""
+
+    rows: TensorFrame | None = None
+    result: Result | None = None
+    error: ManyhandsError | None = None
+
+
+def refuse(
+    send: Send,
+    owner: PeerId,
+    message: SessionOpen | Rewire | Replay | Step,
+    error: ManyhandsError,
+) -> None:
+    """Tell the owner that something was not done, and why."""
+    log.info("session %s is refused: %s", short(message.session), error)
+    send(owner, Refused(message.session, message.epoch, message.stage, error.code, str(error)))
+
+
+class Stepping:
+    """The way of a step through this peer."""
+
+    def __init__(
+        self,
+        memories: Memories,
+        compute: Compute,
+        clock: Clock,
+        settings: Settings,
+        send: Send,
+        rules: Rules,
+    ) -> None:
+        self._memories, self._compute = memories, compute
+        self._clock, self._settings = clock, settings
+        self._send, self._rules = send, rules
+
+    def let_in(self, source: PeerId, step: Step) -> StageMemory | None:
+        """The memory a step is for, if it comes from the stage before and the rules let it in."""
+        memory = self._memories.at(step.session, step.stage)
+        if memory is None or source != memory.stage_before:
+            return None  # closed or not open; or of an older route: its epoch is over as well
+        if step.epoch < self._memories.newest(step.session) and self._rules.drop_old_epochs:
+            return None
+        match memory.judge(step):
+            case Ruling.DROP:
+                return None
+            case Ruling.GAP:
+                gap = Gap(memory.session, memory.epoch, memory.stage, memory.length)
+                self._send(memory.owner, gap)
+                return None
+            case Ruling.TAKE:
+                memory.begin(step, self._clock())
+                return memory
+
+    async def run(self, engine: Engine, taken: list[Taken]) -> None:
+        """Compute, commit, pass on. A batch that fails is redone one by one."""
+        started_s = self._clock()
+        outcomes = await self._compute_batch(engine, taken)
+        if len(taken) > 1 and any(outcome.error is not None for outcome in outcomes):
+            outcomes = [(await self._compute_batch(engine, [one]))[0] for one in taken]
+        spent_s = self._clock() - started_s
+        for one, outcome in zip(taken, outcomes, strict=True):
+            self._finish(one, outcome, spent_s)
+            one.done()
+
+    async def _compute_batch(self, engine: Engine, taken: list[Taken]) -> list[_Outcome]:
+        def work() -> list[_Outcome]:
+            outputs = engine.step([chunk_of(one.step, one.memory) for one in taken])
+            return [_outcome(one, output) for one, output in zip(taken, outputs, strict=True)]
+
+        try:
+            cost_s = engine.cost_s([outline(one.step, one.memory) for one in taken])
+            return await self._compute.run(work, cost_s)
+        except ManyhandsError as error:
+            return [_Outcome(error=error) for _ in taken]
+        except Exception as error:  # the role's top loop: one bad step must not end the worker
+            log.exception("a step failed in the engine")
+            return [_Outcome(error=ManyhandsError(repr(error))) for _ in taken]
+
+    def _finish(self, one: Taken, outcome: _Outcome, spent_s: float) -> None:
+        memory, error = one.memory, outcome.error
+        memory.running_since_s, memory.heard_s = None, self._clock()
+        if outcome.rows is not None and error is None:
+            error = self._over_budget(len(outcome.rows.payload))
+        if error is not None:
+            refuse(self._send, memory.owner, one.step, error)
+            return
+        memory.commit(one.step, outcome.rows)
+        self._pass_on(one, outcome, (*one.step.compute_s, spent_s))
+
+    def _over_budget(self, size_bytes: int) -> ResourceError | None:
+        taken_bytes, budget_bytes = self._memories.journal_bytes(), self._settings.journal_bytes
+        if taken_bytes + size_bytes <= budget_bytes:
+            return None
+        return ResourceError(
+            f"journals take {taken_bytes} of {budget_bytes} bytes; close sessions or raise "
+            "journal_bytes"
+        )
+
+    def _pass_on(self, one: Taken, outcome: _Outcome, spent_s: tuple[float, ...]) -> None:
+        step, memory, following = one.step, one.memory, one.memory.next_stage
+        if outcome.result is not None:
+            self._send(memory.owner, replace(outcome.result, compute_s=spent_s))
+        elif step.stage >= step.through:  # the end of a replay
+            replayed = Replayed(memory.session, memory.epoch, memory.stage, memory.length)
+            self._send(memory.owner, replayed)
+        elif following is not None:
+            onward = replace(step, stage=step.stage + 1, tensor=outcome.rows, compute_s=spent_s)
+            self._send(following.peer, onward)
+
+
+def _outcome(one: Taken, output: Output) -> _Outcome:
+    """On the compute thread: encode for the next stage, or answer the owner."""
+    if one.memory.next_stage is None:
+        return _Outcome(result=answer(one.step, one.memory, output))
+    return _Outcome(rows=codec.encode(one.memory.profile.wire_codec, output.hidden))
