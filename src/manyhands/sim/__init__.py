@@ -1,0 +1,1 @@
+"""Whole swarms of the real node code on virtual time."""
