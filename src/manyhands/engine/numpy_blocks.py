@@ -38,6 +38,7 @@ from manyhands.engine.layer_weights import (
     read_head,
 )
 from manyhands.engine.numpy_math import activate, attend, norm, rotate, rotation
+from manyhands.engine.pages import LEAST_BYTES, fresh_pages
 from manyhands.engine.served import check_served
 from manyhands.engine.weights import read_float32, stack_float32
 from manyhands.errors import BadSetting
@@ -78,7 +79,10 @@ def profile(weights: str, weight_format: str, wire_codec: str) -> Profile:
 
 
 def _empty(heads: int, tokens: int, width: int) -> Float32:
-    return np.empty((heads, tokens, width), np.float32)
+    size_bytes = heads * tokens * width * 4
+    if size_bytes < LEAST_BYTES:
+        return np.empty((heads, tokens, width), np.float32)
+    return np.frombuffer(fresh_pages(size_bytes), np.float32).reshape(heads, tokens, width)
 
 
 @dataclass(frozen=True, slots=True)

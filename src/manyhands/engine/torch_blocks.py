@@ -36,6 +36,7 @@ from manyhands.engine.layer_weights import (
     read_embed,
     read_head,
 )
+from manyhands.engine.pages import LEAST_BYTES, fresh_pages
 from manyhands.engine.served import check_served
 from manyhands.engine.torch_linear import Linear, is_packed, low_precision_is_native
 from manyhands.engine.torch_math import activate, attend, mask_of, norm, rotate, rotation
@@ -77,10 +78,10 @@ def load(
     program = _Program(spec, span, TorchReader(weights, chosen), chosen)
 
     def allocate(heads: int, tokens: int, width: int) -> Tensor:
-        try:
+        size_bytes = heads * tokens * width * chosen.itemsize
+        if size_bytes < LEAST_BYTES:
             return torch.empty(heads, tokens, width, dtype=chosen)
-        except RuntimeError as fault:  # what torch raises for a failed allocation
-            raise MemoryError(str(fault)) from fault
+        return torch.frombuffer(fresh_pages(size_bytes), dtype=chosen).view(heads, tokens, width)
 
     cache = KvCache(kv_bytes, chosen.itemsize, allocate)
     return BlockEngine(spec, span, program, cache, device)
