@@ -274,8 +274,10 @@ class TransportConformance:
         async def main() -> None:
             anna, ben, cleo = await self.transports(KEYS)
             answering = await Answering(cleo).start()
+            at_ben = await Answering(ben).start()
             with pytest.raises(PeerLost):
                 await anna.dial(answering.address, BEN)
+            assert at_ben.has_none
             connection = await anna.dial(answering.address, CLEO)
             assert connection.remote == CLEO  # the refused dial did it no harm
             for transport in (anna, ben, cleo):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from itertools import pairwise
 from types import UnionType
 from typing import Literal, Union, get_args, get_origin, get_type_hints
 
@@ -173,6 +174,15 @@ _samplings = st.builds(
     logit_bias=st.dictionaries(_wholes, _logarithms, max_size=4),
 )
 _spans = st.tuples(_wholes, _wholes).filter(lambda ends: ends[0] != ends[1])
+
+
+@st.composite
+def _routes(draw: st.DrawFn) -> Route:
+    """Routes whose stages touch end to end from layer 0 on."""
+    ends = [0, *sorted(draw(st.sets(st.integers(1, 2**53 - 1), min_size=1, max_size=4)))]
+    return Route(tuple(Stage(draw(_hex(64)), Span(*pair)) for pair in pairwise(ends)))
+
+
 _LEAVES = {
     PeerId: _hex(64),
     ModelId: _hex(64),
@@ -183,6 +193,7 @@ _LEAVES = {
     TensorFrame: tensors(),
     Sampling: _samplings,
     Span: _spans.map(lambda ends: Span(*sorted(ends))),
+    Route: _routes(),
 }
 
 
@@ -207,12 +218,26 @@ def _of(hint, name):
     raise TypeError(f"{name}: {hint}")
 
 
+def _sensible(kind: type, values: dict) -> dict:
+    """Bring together what a message refuses apart: places in routes, ends of steps and replays."""
+    if kind in (SessionOpen, Rewire):
+        values["stage"] %= len(values["route"])
+    elif kind is Step:
+        values["stage"], values["through"] = sorted((values["stage"], values["through"]))
+        values["token_ids"] = values["token_ids"] or (0,)
+    elif kind is Replay:
+        values["chunk"] = max(1, values["chunk"])
+        for low, high in (("stage", "through"), ("first", "last")):
+            ends = sorted((values[low], values[high]))
+            values[low], values[high] = (ends[0], ends[1]) if ends[0] < ends[1] else (0, 1)
+    return values
+
+
 def messages_of(kind: type) -> st.SearchStrategy[Message]:
     """Any valid message of one class."""
     hints = get_type_hints(kind)
-    return st.builds(
-        kind, **{entry.name: _of(hints[entry.name], entry.name) for entry in fields(kind)}
-    )
+    made = {entry.name: _of(hints[entry.name], entry.name) for entry in fields(kind)}
+    return st.fixed_dictionaries(made).map(lambda values: kind(**_sensible(kind, values)))
 
 
 messages = st.one_of([messages_of(type(message)) for message in EXAMPLES])

@@ -2,19 +2,29 @@
 
 import dataclasses
 import inspect
+from dataclasses import replace
 from typing import get_args
 
+import pytest
+
 from manyhands.domain import messages, work
+from manyhands.domain.ids import ModelId, PeerId, SessionId
 from manyhands.domain.messages import (
     ACKNOWLEDGED,
     BULK,
     CREDITED,
     Announce,
     Message,
+    Replay,
+    Rewire,
     SessionMessage,
     SignedRecord,
     StreamMessage,
 )
+from manyhands.domain.profile import Profile
+from manyhands.domain.span import Span
+from manyhands.domain.work import Route, Sampling, SessionOpen, Stage, Step, Want
+from manyhands.errors import ProtocolError
 
 PARTS = {SignedRecord}
 """Classes of messages.py that travel within messages only."""
@@ -55,3 +65,45 @@ def test_stream_messages_are_never_acknowledged_credited_or_bulk():
 def test_what_waits_for_credit_is_acknowledged_so_that_a_lost_link_is_noticed():
     assert CREDITED <= ACKNOWLEDGED
     assert not BULK & ACKNOWLEDGED
+
+
+A, B = PeerId("aa" * 32), PeerId("bb" * 32)
+ROUTE = Route((Stage(A, Span(0, 2)), Stage(B, Span(2, 4))))
+GAP_IN_ROUTE = Route((Stage(A, Span(0, 2)), Stage(B, Span(3, 4))))
+SESSION = SessionId("ab" * 16)
+OPENING = SessionOpen(
+    session=SESSION,
+    epoch=1,
+    owner=A,
+    model=ModelId("cc" * 32),
+    route=ROUTE,
+    stage=1,
+    position=0,
+    profile=Profile("w", "bf16", "fp32", "numpy", "fp32", row_invariant=False, tolerance=1e-4),
+    context_limit=8,
+    sampling=Sampling(),
+    prompt_length=1,
+    lease_s=30.0,
+)
+STEP = Step(SESSION, 1, 0, 0, 0, (1,), 0, 1, Want())
+REPLAY = Replay(SESSION, 1, 0, 1, 0, 5, 2, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("message", "changes"),
+    [
+        (OPENING, {"stage": 2}),
+        (OPENING, {"stage": -1}),
+        (OPENING, {"route": Route(())}),
+        (OPENING, {"route": GAP_IN_ROUTE}),
+        (Rewire(SESSION, 2, ROUTE, 0, 0), {"stage": 2}),
+        (STEP, {"token_ids": ()}),
+        (STEP, {"stage": 2}),
+        (REPLAY, {"chunk": 0}),
+        (REPLAY, {"last": 0}),
+        (REPLAY, {"through": 0}),
+    ],
+)
+def test_messages_that_make_no_sense_cannot_be_made(message, changes):
+    with pytest.raises(ProtocolError):
+        replace(message, **changes)

@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from manyhands.codec import codec
 from manyhands.domain.messages import Rewire
 from manyhands.domain.tensor_frame import TensorFrame
+from manyhands.domain.work import Route, Stage
+from manyhands.node.rules import Rules
 from manyhands.node.stage import (
     Journal,
-    Rules,
     Ruling,
     StageMemory,
     history_digest,
 )
-from node_cases import ANNA, BEN, OTHER, OWNER, ROUTE, SESSION, UPPER, opening, step
+from node_cases import ANNA, BEN, LOWER, OTHER, OWNER, ROUTE, SESSION, UPPER, opening, step
 
 CODECS = tuple(name for name in codec.names() if codec.named(name).takes == "numbers")
 
@@ -111,7 +112,7 @@ def test_a_step_that_began_and_was_not_committed_can_be_repeated_in_a_new_epoch(
 def test_a_rewire_cuts_at_its_position_and_counts_anew():
     at = memory()
     take(at, step(4, 0, [1, 2, 3], branch=3), rows(0, 3))
-    swapped = replace(ROUTE, stages=tuple(reversed(ROUTE.stages)))
+    swapped = Route((Stage(BEN, LOWER), Stage(ANNA, UPPER)))
     assert at.rewire(Rewire(SESSION, 5, swapped, 1, 2))
     assert (at.epoch, at.stage, at.route) == (5, 1, swapped)
     assert at.tokens == [1, 2]
@@ -202,6 +203,16 @@ def test_without_cutting_by_position_the_journal_keeps_rejected_rows():
         assert is_right is cuts
 
 
+def test_without_cutting_the_journal_it_keeps_rejected_rows_too():
+    for cuts in (True, False):
+        at = memory(Rules(cut_journal=cuts))
+        take(at, step(0, 0, [1, 2, 3]), rows(0, 3))
+        take(at, step(1, 1, [8]), rows(7, 8))
+        assert at.tokens == [1, 8]
+        is_right = at.journal.rows(1, 2) == rows(7, 8)
+        assert is_right is cuts
+
+
 # The journal
 
 
@@ -244,6 +255,14 @@ def test_rows_given_out_do_not_change_when_the_journal_does():
     journal.cut(0)
     journal.append(rows(5, 8))
     assert out == rows(0, 3)
+
+
+def test_a_chunk_of_no_rows_changes_nothing():
+    journal = Journal()
+    journal.append(rows(0, 3))
+    journal.append(rows(0, 0))
+    journal.cut(2)
+    assert journal.rows(0, 2) == rows(0, 2)
 
 
 def test_an_empty_journal_can_be_cut_and_copied():

@@ -10,6 +10,7 @@ import pytest
 from manyhands.codec import codec
 from manyhands.domain.ids import SessionId
 from manyhands.domain.messages import Gap, Refused, Replay, Replayed
+from manyhands.domain.span import Span
 from manyhands.domain.tensor_frame import TensorFrame
 from manyhands.domain.work import Result, Route, Sampling, Stage, Step, Want
 from manyhands.sim.hash_engine import HashEngine
@@ -20,7 +21,6 @@ from node_cases import (
     LOWER,
     OTHER,
     OWNER,
-    ROUTE,
     SESSION,
     SPEC,
     STRANGER,
@@ -105,7 +105,7 @@ def test_only_the_stage_before_may_send_steps():
 def test_steps_of_sessions_not_open_here_are_worked_off_in_silence():
     async def test(bench):
         await bench.opened()
-        bench.receive(OWNER, step(0, 0, [1], session=OTHER), step(0, 0, [1], stage=7))
+        bench.receive(OWNER, step(0, 0, [1], session=OTHER), step(0, 0, [1], stage=7, through=9))
         await bench.settle()
         assert bench.links.sent == []
         assert bench.done == 2
@@ -213,7 +213,6 @@ BAD_STEPS = {
         "bad_sampling",
     ),
     "a target outside the vocabulary": ({"next_token_ids": (99,)}, "bad_sampling"),
-    "no tokens": ({"token_ids": (), "want": Want(rows="last")}, "failed"),
 }
 
 
@@ -353,7 +352,7 @@ def test_rows_that_nobody_wants_are_not_answered_with_tokens():
 
 def test_a_replay_fills_a_stand_in_and_ends_there():
     async def test(bench):
-        three = Route((Stage(BEN, LOWER), Stage(ANNA, replace(UPPER, last=3)), ROUTE.stages[1]))
+        three = Route((Stage(BEN, LOWER), Stage(ANNA, Span(2, 3)), Stage(BEN, Span(3, 4))))
         await bench.opened(opening(1, three))
         nothing = Want(rows="none", token=False)
         bench.receive(

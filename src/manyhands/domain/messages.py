@@ -12,7 +12,8 @@ from typing import Literal
 
 from manyhands.domain.ids import PeerId, SessionId
 from manyhands.domain.swarm import PeerRecord
-from manyhands.domain.work import Result, Route, SessionOpen, Step
+from manyhands.domain.work import Result, Route, SessionOpen, Step, check_place
+from manyhands.errors import ProtocolError
 
 Lane = Literal["steps", "bulk"]
 """Two connections a pair of peers: steps and control on one, large and slow on the other."""
@@ -101,6 +102,9 @@ class Rewire:
     stage: int
     position: int
 
+    def __post_init__(self) -> None:
+        check_place(self.route, self.stage)
+
 
 @dataclass(frozen=True, slots=True)
 class Replay:
@@ -118,6 +122,13 @@ class Replay:
     chunk: int
     sequence: int
     branch: int
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.stage < self.through and 0 <= self.first < self.last and self.chunk > 0):
+            raise ProtocolError(
+                f"a replay of [{self.first}, {self.last}) in chunks of {self.chunk} from stage "
+                f"{self.stage} through {self.through}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from typing import Literal
 
 from manyhands.domain.ids import ModelId, PeerId, SessionId
 from manyhands.domain.profile import Profile
-from manyhands.domain.span import Span
+from manyhands.domain.span import Span, is_cover
 from manyhands.domain.tensor_frame import TensorFrame
-from manyhands.errors import BadSampling
+from manyhands.errors import BadSampling, ProtocolError
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,14 @@ class Route:
         return tuple(dict.fromkeys(stage.peer for stage in self.stages))
 
 
+def check_place(route: Route, stage: int) -> None:
+    """Raise ProtocolError unless `stage` is a place in `route`, whose stages touch end to end."""
+    if not 0 <= stage < len(route):
+        raise ProtocolError(f"stage {stage} of a route of {len(route)} stages")
+    if not is_cover([each.span for each in route.stages], route.stages[-1].span.last):
+        raise ProtocolError("a route whose stages do not touch end to end from layer 0 on")
+
+
 @dataclass(frozen=True, slots=True)
 class Want:
     """What the owner wants back, for no row, the last row or every row of a step.
@@ -127,6 +135,9 @@ class SessionOpen:
     parent: SessionId | None = None
     parent_position: int = 0
 
+    def __post_init__(self) -> None:
+        check_place(self.route, self.stage)
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -154,6 +165,12 @@ class Step:
     side: Mapping[str, TensorFrame] = field(default_factory=dict)
     compute_s: tuple[float, ...] = ()
     deadline_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.token_ids:
+            raise ProtocolError("a step without tokens; it must carry at least one")
+        if not 0 <= self.stage <= self.through:
+            raise ProtocolError(f"a step at stage {self.stage} that ends at stage {self.through}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from manyhands.domain.work import Result, Want
+from manyhands.errors import UserError
 from manyhands.node.session import Session
 
 Draft = Callable[[Sequence[int], int], Sequence[int]]
@@ -44,15 +45,15 @@ async def speak(
     """Feed the prompt, then yield tokens until an end token (not yielded) or `max_tokens`.
 
     With `draft`, each step carries up to `draft_tokens` guesses; the head's own draws decide how
-    many of them were right. Raises what Session.run raises.
+    many of them were right. Raises UserError for an empty prompt, and what Session.run raises.
     """
+    if not prompt:
+        raise UserError("the prompt is empty; give at least one token")
     asked = want or Want()
     text = [*prompt]
     token = _tokens(await session.run(prompt, replace(asked, rows="last")))[0]
     spoken = 0
-    while True:
-        if token.id in end_tokens:
-            return
+    while spoken < max_tokens and token.id not in end_tokens:
         yield token
         text.append(token.id)
         spoken += 1

@@ -101,7 +101,8 @@ class Ring:
         self._arrived = asyncio.Event()
 
     def begin(self, route: Route) -> None:
-        """A new epoch on `route`; numbers start anew."""
+        """A new epoch on `route`; numbers start anew, and what was lost before it is past."""
+        self._inbox.clear()
         self.route = route
         self.epoch += 1
         self.sequence = self.branch = 0

@@ -49,6 +49,8 @@ class Journal:
 
     def append(self, frame: TensorFrame) -> None:
         """Keep the rows of one more chunk."""
+        if not frame.shape[0]:
+            return
         self._codec, self._width, self._row_bytes = frame.codec, frame.shape[1], frame.row_bytes
         self._rows += frame.payload
 

@@ -108,6 +108,12 @@ class Worker:
         """A message for a stage of this peer; never waits."""
         match message:
             case SessionOpen() | Rewire():
+                try:
+                    self._check_owner(source, message)
+                except ProtocolError as error:
+                    self._refuse(source, message, error)
+                    done()
+                    return
                 self._memories.announce(message.session, message.epoch)
                 if isinstance(message, SessionOpen):
                     self._prepare(_Arrived(source, message, done), message)
@@ -168,11 +174,22 @@ class Worker:
             self._check_owner(arrived.source, message)
             await self._control(message)
         except ManyhandsError as error:
-            if isinstance(message, SessionClose):
-                log.warning("%s", error)
-            else:
-                refuse(self._send, arrived.source, message, error)
+            self._refuse(arrived.source, message, error)
+        except Exception as error:  # the role's top loop: no message may end the worker
+            log.exception("a message could not be worked off")
+            self._refuse(arrived.source, message, ManyhandsError(repr(error)))
         arrived.done()
+
+    def _refuse(
+        self,
+        source: PeerId,
+        message: SessionOpen | Rewire | Replay | SessionClose,
+        error: ManyhandsError,
+    ) -> None:
+        if isinstance(message, SessionClose):
+            log.warning("a session was not closed: %s", error)
+        else:
+            refuse(self._send, source, message, error)
 
     def _check_owner(
         self, source: PeerId, message: SessionOpen | Rewire | Replay | SessionClose
@@ -182,10 +199,7 @@ class Worker:
         if isinstance(message, SessionOpen):
             owners.add(message.owner)
         if owners - {source}:
-            raise ProtocolError(
-                f"{short(source)} does not own session {short(message.session)}; only its owner "
-                "may open, rewire, replay or close it"
-            )
+            raise ProtocolError(f"{short(source)} does not own session {short(message.session)}")
 
     async def _control(self, message: SessionOpen | Rewire | Replay | SessionClose) -> None:
         match message:
@@ -213,7 +227,7 @@ class Worker:
         memory = StageMemory(opening, self._clock(), self._rules)
         source = self._memories.by_key.get((parent, span)) if parent is not None else None
         if parent is not None:
-            if source is None or source.length < at:
+            if source is None or source.owner != opening.owner or source.length < at:
                 raise SessionUnknown(
                     f"session {short(opening.session)} forks {short(parent)} at {at}, which is not "
                     "held here; open it without a parent"
