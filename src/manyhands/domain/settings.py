@@ -25,9 +25,8 @@ class Settings:
     silent_factor: float = _knob(4.0, 1, 100, "a silence this many usual times long is a loss")
     stuck_after_s: float = _knob(30.0, 0.1, 3600, "the least age of a running step that is a loss")
     lease_s: float = _knob(30.0, 0.1, 86400, "a session whose owner is gone this long is freed")
-    open_deadline_s: float = _knob(10.0, 0.1, 3600, "all stages must be ready by then")
     load_deadline_s: float = _knob(
-        120.0, 0.1, 86400, "a stand-in must have its span loaded by then"
+        120.0, 0.1, 86400, "every stage must be ready, loaded if need be, by then"
     )
     recovery_deadline_s: float = _knob(60.0, 0.1, 86400, "a session must go on again by then")
     stand_in_wait_s: float = _knob(10.0, 0.0, 3600, "a lost span waits this long for a stand-in")
@@ -38,7 +37,6 @@ class Settings:
     chunk_tokens: int = _knob(128, 1, 65536, "tokens in one step of a prompt or replay")
     window_chunks: int = _knob(4, 1, 1024, "chunks of one session in flight")
     step_credits: int = _knob(64, 1, 65536, "steps a connection may hold before they are computed")
-    draft_tokens: int = _knob(0, 0, 64, "tokens drafted ahead of each step")
     record_every_s: float = _knob(5.0, 0.1, 3600, "a peer announces itself at least this often")
     record_life_s: float = _knob(30.0, 0.5, 86400, "a record not renewed this long is dropped")
     kv_bytes: int = _knob(2**30, 2**16, 2**50, "key/value memory of all sessions together")
