@@ -13,6 +13,7 @@ from manyhands.domain.span import Span
 from manyhands.domain.work import Route, Sampling, SessionOpen, Stage, Step, Want
 from manyhands.node.model import Model
 from manyhands.sim.hash_engine import HashEngine, hash_profile, hash_spec
+from manyhands.wire.schema import encode
 
 OWNER, ANNA, BEN, STRANGER = (PeerId(digits * 32) for digits in ("00", "a1", "be", "ff"))
 SESSION, OTHER = SessionId("5e" * 16), SessionId("6f" * 16)
@@ -84,13 +85,17 @@ def true_hidden(tokens: Sequence[int], span: Span = LOWER, codec_name: str = "fp
 
 
 class RecordingLinks:
-    """Links that keep what was sent; `of(kind)` gives what went out, in order."""
+    """Links that keep what was sent; `of(kind)` gives what went out, in order.
+
+    Like those of Peers they refuse a message that cannot travel.
+    """
 
     def __init__(self) -> None:
         self.sent: list[tuple[PeerId, Message]] = []
         self.connected: list[PeerId] = []
 
     def send(self, peer: PeerId, message: Message) -> None:
+        encode(message)
         self.sent.append((peer, message))
 
     def connect(self, peer: PeerId) -> None:

@@ -221,28 +221,41 @@ class Stream(Generic[P]):
         self.answer = answer
         self._loop = loop
         self._pieces: AsyncGenerator[P, None] = pieces
+        self._pulling: Future[P | None] | None = None
+        self._one_at_a_time = asyncio.Lock()
 
     def __iter__(self) -> Iterator[P]:
         try:
-            while (piece := self._loop.ask(self._next()).result()) is not None:
+            while (piece := self._pull().result()) is not None:
                 yield piece
         finally:
             self.close()
 
     async def __aiter__(self) -> AsyncIterator[P]:
         try:
-            while (piece := await asyncio.wrap_future(self._loop.ask(self._next()))) is not None:
+            while (piece := await asyncio.wrap_future(self._pull())) is not None:
                 yield piece
         finally:
             self.close()
 
     def close(self) -> None:
         """Stop here: the session is closed, nothing more is computed."""
+        if self._pulling is not None:
+            self._pulling.cancel()  # of no effect on one that is done
         if self._loop.is_open:
-            self._loop.ask(self._pieces.aclose())
+            self._loop.ask(self._end())
+
+    def _pull(self) -> Future[P | None]:
+        self._pulling = self._loop.ask(self._next())
+        return self._pulling
 
     async def _next(self) -> P | None:
-        return await anext(self._pieces, None)
+        async with self._one_at_a_time:
+            return await anext(self._pieces, None)
+
+    async def _end(self) -> None:
+        async with self._one_at_a_time:  # a pull that was cancelled must be over first
+            await self._pieces.aclose()
 
 
 async def _ids_of(answer: Answer) -> AsyncGenerator[int, None]:

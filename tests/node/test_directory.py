@@ -79,7 +79,7 @@ def in_town(count: int, pairs, test) -> None:
 CHAIN = ((0, 1), (1, 2), (2, 3))
 
 
-def signed(number: int, sequence: int, life_s: float = 100.0, **changes) -> SignedRecord:
+def signed(number: int, sequence: int, life_s: float = 20.0, **changes) -> SignedRecord:
     """A record of a peer, newer or older as wanted."""
     about = Town(4, ())[number]
     about.start("elsewhere")
@@ -280,5 +280,27 @@ def test_the_records_of_a_new_life_are_newer_than_those_of_the_former():
         again = Town(2, ())
         again[0].start("memory:new")
         assert again.record(0, 0).sequence > town.record(1, 0).sequence
+
+    in_town(2, CHAIN[:1], test)
+
+
+def test_a_record_that_would_live_longer_than_records_do_is_refused():
+    async def test(town):
+        for_ever = signed(3, 5, life_s=3 * SETTINGS.record_life_s)
+        town[0].receive(NAMES[1], Announce((for_ever,)))
+        assert NAMES[3] not in town[0].swarm.peers
+        town[0].receive(NAMES[1], Announce((signed(3, 5),)))
+        assert NAMES[3] in town[0].swarm.peers
+
+    in_town(2, CHAIN[:1], test)
+
+
+def test_a_peer_that_is_long_gone_is_not_looked_for_any_more():
+    async def test(town):
+        town[0].receive(NAMES[1], Announce((signed(3, 5),)))
+        assert town[0].address_of(NAMES[3])
+        await live(town, 12 * SETTINGS.record_life_s)
+        assert town[0].address_of(NAMES[3]) is None
+        assert town[0].address_of(NAMES[1])
 
     in_town(2, CHAIN[:1], test)

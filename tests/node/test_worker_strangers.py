@@ -9,8 +9,9 @@ import pytest
 from manyhands.domain.ids import SessionId
 from manyhands.domain.messages import Ready, Refused, Replay, Rewire, SessionClose
 from manyhands.domain.span import Span
-from manyhands.domain.work import Route, Stage
+from manyhands.domain.work import Route, Stage, Want
 from manyhands.errors import ProtocolError
+from manyhands.sim.hash_engine import HashEngine, hash_spec
 from node_cases import (
     ALONE,
     ANNA,
@@ -22,6 +23,7 @@ from node_cases import (
     SESSION,
     STRANGER,
     UPPER,
+    model,
     opening,
     step,
     true_tokens,
@@ -125,3 +127,20 @@ def test_a_stranger_cannot_fork_the_memory_of_anothers_session():
         assert bench.refusal() == "session_unknown"
 
     on_bench(test)
+
+
+def test_an_answer_that_is_too_large_to_send_is_refused_and_does_not_end_the_worker():
+    wide = hash_spec(2, vocabulary=70_000, context=64)
+    served = replace(model(), spec=wide, load=lambda span: HashEngine(wide, span))
+
+    async def test(bench):
+        await bench.opened()
+        greedy_for_more = Want(rows="last", top_n=66_000)  # more entries than a list may have
+        bench.receive(OWNER, step(0, 0, [1], ALONE, want=greedy_for_more))
+        await bench.settle()
+        assert bench.refusal() == "protocol"
+        bench.receive(OWNER, step(1, 1, [2], ALONE, want=Want(rows="last")))
+        await bench.settle()
+        assert len(bench.tokens()) == 1
+
+    on_bench(test, served=served)

@@ -171,6 +171,11 @@ class MemoryConnection:
         """True when a cut took frames, or the close, of either direction."""
         return self.has_lost or (self.other is not None and self.other.has_lost)
 
+    @property
+    def is_closed(self) -> bool:
+        """True once nothing goes through any more."""
+        return self._is_closed
+
     def send(self, frame: Frame) -> None:
         """Put a frame on the path; it arrives after the path's delays, in order."""
         if self._is_closed:
@@ -250,7 +255,7 @@ class MemoryTransport:
 
         def note(connection: Connection) -> None:
             if isinstance(connection, MemoryConnection):
-                self._connections.append(connection)
+                self._keep(connection)
             accept(connection)
 
         address = self._network.listen(self._peer, note)
@@ -260,7 +265,7 @@ class MemoryTransport:
     async def dial(self, address: str, peer: PeerId) -> MemoryConnection:
         """Connect to a peer of this process."""
         connection = await self._network.dial(self._peer, address, peer)
-        self._connections.append(connection)
+        self._keep(connection)
         return connection
 
     async def close(self) -> None:
@@ -269,3 +274,7 @@ class MemoryTransport:
             self._network.stop_listening(self._peer, self._accept)
         for connection in self._connections:
             connection.close()
+
+    def _keep(self, connection: MemoryConnection) -> None:
+        self._connections = [one for one in self._connections if not one.is_closed]
+        self._connections.append(connection)

@@ -52,8 +52,9 @@ from manyhands.trust.signature import KeyPair
 class Outside:
     """All that a node has of the world: key, links, compute, clock and chance.
 
-    `clock` must be the event loop's own. `loading` runs beside `compute`, so that reading weights
-    holds up nobody's steps.
+    `clock` must be the event loop's own; `wall_clock` is the one that peers share (unix seconds),
+    by which records expire. `loading` runs beside `compute`, so that reading weights holds up
+    nobody's steps.
     """
 
     keys: KeyPair
@@ -61,6 +62,7 @@ class Outside:
     compute: Compute
     loading: Compute
     clock: Clock
+    wall_clock: Clock
     chance: random.Random
     device: Device
 
@@ -93,7 +95,7 @@ class Node:
         )
         self.directory = Directory(
             outside.keys,
-            clock,
+            outside.wall_clock,
             settings,
             self._about,
             self.peers.send,

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 
 from manyhands.domain.device import Device
 from manyhands.domain.ids import PeerId, short
@@ -27,6 +28,9 @@ from manyhands.node.peers import Clock
 from manyhands.trust.signature import KeyPair, sign_record, verify_record
 
 log = logging.getLogger(__name__)
+
+FORGET_LIVES = 10
+"""A peer that was not heard of for this many lives of a record is not looked for any more."""
 
 Send = Callable[[PeerId, Announce], None]
 
@@ -59,6 +63,7 @@ class Directory:
         self._records: dict[PeerId, SignedRecord] = {}
         self._gone: dict[PeerId, int] = {}
         self._addresses: dict[PeerId, str] = {}
+        self._forget_s: dict[PeerId, float] = {}
         self._address = ""
         self._sequence = 0
         self._changed = asyncio.Event()
@@ -69,8 +74,9 @@ class Directory:
             await asyncio.sleep(self._settings.record_every_s)
             self._expire()
             self.announce()
+            neighbours = self._neighbours()
             for peer in self._addresses:
-                if peer not in self._neighbours():
+                if peer not in neighbours:
                     self._send(peer, self._everything())
 
     def start(self, address: str) -> None:
@@ -81,6 +87,7 @@ class Directory:
     def join(self, peer: PeerId, address: str) -> None:
         """Make a first contact; its records come back."""
         self._addresses[peer] = address
+        self._forget_s[peer] = inf
         self._send(peer, self._everything())
 
     def announce(self) -> None:
@@ -125,7 +132,6 @@ class Directory:
         known = self._records.pop(peer, None)
         if known is not None:
             self._gone[peer] = known.record.sequence
-            self._addresses[peer] = known.record.address
             self._apply(PeerGone(peer))
 
     def broken(self, event: Event) -> None:
@@ -139,7 +145,8 @@ class Directory:
     def _believe(self, source: PeerId, signed: SignedRecord) -> bool:
         record = signed.record
         known = self._records.get(record.peer)
-        if record.peer == self._keys.peer or record.expires_s <= self._clock():
+        latest_s = self._clock() + 2 * self._settings.record_life_s
+        if record.peer == self._keys.peer or not self._clock() < record.expires_s <= latest_s:
             return False
         if known is not None and known.record.sequence >= record.sequence:
             return False
@@ -151,6 +158,9 @@ class Directory:
         self._gone.pop(record.peer, None)
         self._records[record.peer] = signed
         self._addresses[record.peer] = record.address
+        if self._forget_s.get(record.peer) != inf:
+            later_s = FORGET_LIVES * self._settings.record_life_s
+            self._forget_s[record.peer] = self._clock() + later_s
         return True
 
     def _expire(self) -> None:
@@ -158,6 +168,10 @@ class Directory:
         for peer, signed in list(self._records.items()):
             if peer != self._keys.peer and signed.record.expires_s <= now_s:
                 self.lost(peer)
+        for peer in [peer for peer, until_s in self._forget_s.items() if until_s <= now_s]:
+            if peer not in self._records:
+                for known in (self._forget_s, self._addresses, self._gone):
+                    known.pop(peer, None)
 
     def _everything(self) -> Announce:
         return Announce(tuple(self._records.values()))

@@ -69,8 +69,9 @@ async def speak(
             right += 1
         if right < len(guesses):
             session.rewind(start + 1 + right)
-        for token in drawn[:right]:
+        for number, token in enumerate(drawn[:right]):
             if token.id in end_tokens:
+                session.rewind(start + 1 + number)
                 return
             yield token
             text.append(token.id)

@@ -10,6 +10,7 @@ import random
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from manyhands.domain.device import Device
 from manyhands.domain.settings import Settings
@@ -115,6 +116,7 @@ class LocalSwarm:
             compute=compute,
             loading=loading,
             clock=asyncio.get_running_loop().time,
+            wall_clock=lambda: datetime.now(UTC).timestamp(),
             chance=random.Random(secrets.randbits(64)),  # noqa: S311 (names sessions, no secret)
             device=self._device,
         )

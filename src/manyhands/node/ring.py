@@ -158,7 +158,9 @@ class Ring:
         if peer in self.route.peers() and self.rules.new_epoch_on_reconnect:
             if loss == "closed":
                 self.reopen.add(peer)
-            self._inbox.append(PeerDown(peer, loss))
+            down = PeerDown(peer, loss)
+            if down not in self._inbox:  # a session that nobody uses must not collect them
+                self._inbox.append(down)
             self._arrived.set()
 
     async def next(self, until_s: float, what: str) -> FromStage:

@@ -19,6 +19,7 @@ from manyhands.node.recover import NOTHING, Recovery
 from manyhands.node.ring import Ring, Terms, View
 from manyhands.node.rules import ALL_RULES, Rules
 from manyhands.node.setback import Setback
+from manyhands.wire.frame import CAPS, Kind
 
 
 class Session:
@@ -111,6 +112,14 @@ class Session:
         for peer in self.ring.route.peers():
             self.ring.send(peer, SessionClose(self.terms.session))
 
+    def _rows_at_once(self, want: Want) -> int:
+        """Tokens in one step: no more than whose answer fits into one frame."""
+        size = self._settings.chunk_tokens
+        if want.logits and want.rows == "all":
+            row_bytes = 4 * self.terms.spec.vocabulary
+            size = min(size, max(1, CAPS[Kind.RESULT].payload // row_bytes))
+        return size
+
     async def _feed(
         self,
         first: int,
@@ -120,7 +129,7 @@ class Session:
         targets: Sequence[int],
     ) -> None:
         """Send what is not confirmed in chunks, a few in flight, and take in the answers."""
-        ring, size = self.ring, self._settings.chunk_tokens
+        ring, size = self.ring, self._rows_at_once(want)
         window = self._settings.window_chunks if ring.rules.limit_window else len(ring.tokens)
         in_flight: deque[tuple[int, int]] = deque()
         position, last = ring.confirmed, len(ring.tokens)

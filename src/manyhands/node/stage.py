@@ -7,9 +7,10 @@ Knows nothing of links, clocks or engines: the worker asks `judge`, computes, th
 from __future__ import annotations
 
 import hashlib
-from array import array
 from collections.abc import Sequence
 from enum import Enum
+
+import numpy as np
 
 from manyhands.domain.ids import ModelId, PeerId, SessionId
 from manyhands.domain.messages import Rewire
@@ -30,7 +31,7 @@ class Ruling(Enum):
 
 def history_digest(token_ids: Sequence[int]) -> str:
     """Names a text. A stage's memory is a function of it: equal digests mean equal memory."""
-    return hashlib.sha256(array("q", token_ids).tobytes()).hexdigest()
+    return hashlib.sha256(np.asarray(token_ids, dtype="<i8").tobytes()).hexdigest()
 
 
 class Journal:

@@ -17,7 +17,7 @@ from manyhands.domain.tensor_frame import TensorFrame
 from manyhands.domain.work import Result, SessionOpen, Step
 from manyhands.engine.compute import Compute
 from manyhands.engine.engine import Engine, Output
-from manyhands.errors import ManyhandsError, ResourceError
+from manyhands.errors import ManyhandsError, ProtocolError, ResourceError
 from manyhands.node.head import answer, chunk_of, outline
 from manyhands.node.memories import Memories
 from manyhands.node.peers import Clock
@@ -126,7 +126,10 @@ class Stepping:
             refuse(self._send, memory.owner, one.step, error)
             return
         memory.commit(one.step, outcome.rows)
-        self._pass_on(one, outcome, (*one.step.compute_s, spent_s))
+        try:
+            self._pass_on(one, outcome, (*one.step.compute_s, spent_s))
+        except ProtocolError as unsendable:  # too large for a frame, say
+            refuse(self._send, memory.owner, one.step, unsendable)
 
     def _over_budget(self, size_bytes: int) -> ResourceError | None:
         taken_bytes, budget_bytes = self._memories.journal_bytes(), self._settings.journal_bytes

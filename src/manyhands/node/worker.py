@@ -31,7 +31,7 @@ from manyhands.domain.span import Span
 from manyhands.domain.work import SessionOpen, Step, Want
 from manyhands.engine.compute import Compute
 from manyhands.engine.engine import Engine
-from manyhands.errors import ManyhandsError, NotServed, ProtocolError, SessionUnknown
+from manyhands.errors import ManyhandsError, NotServed, ProtocolError, ResourceError, SessionUnknown
 from manyhands.node.holdings import Holdings
 from manyhands.node.memories import Key, Memories
 from manyhands.node.peers import Clock
@@ -114,7 +114,8 @@ class Worker:
                     self._refuse(source, message, error)
                     done()
                     return
-                self._memories.announce(message.session, message.epoch)
+                if self._memories.of(message.session):
+                    self._memories.announce(message.session, message.epoch)
                 if isinstance(message, SessionOpen):
                     self._prepare(_Arrived(source, message, done), message)
                 else:
@@ -144,7 +145,14 @@ class Worker:
         span = opening.route.stages[opening.stage].span
         if self._holdings.find(opening.model, span) is not None:
             self._enqueue(arrived)
-        elif self._tasks is None:
+            return
+        try:
+            self._check(opening)
+        except ManyhandsError as error:
+            refuse(self._send, arrived.source, opening, error)
+            arrived.done()
+            return
+        if self._tasks is None:
             refuse(self._send, arrived.source, opening, ManyhandsError("this peer is starting"))
             arrived.done()
         else:
@@ -157,6 +165,10 @@ class Worker:
         except ManyhandsError as error:
             refuse(self._send, arrived.source, opening, error)
             arrived.done()
+        except Exception as error:  # a disk or an engine that fails must not end the worker
+            log.exception("span %s could not be loaded", span)
+            refuse(self._send, arrived.source, opening, ResourceError(repr(error)))
+            arrived.done()
         else:
             self._enqueue(arrived)
         finally:
@@ -167,7 +179,10 @@ class Worker:
         """The next message, or the next steps that can be computed together."""
         message = self._queue[0].message
         if isinstance(message, Step):
-            await self._steps()
+            try:
+                await self._steps()
+            except Exception:  # the role's top loop: no step may end the worker
+                log.exception("steps could not be worked off")
             return
         arrived = self._queue.popleft()
         try:
@@ -250,8 +265,9 @@ class Worker:
                 f"the session asks for {asked.kernels} on weights {short(asked.weights)}; this "
                 f"peer computes {mine.kernels} on {short(mine.weights)}"
             )
-        if asked.wire_codec not in codec.names():
-            raise NotServed(f"codec {asked.wire_codec!r} is not known here")
+        known = asked.wire_codec in codec.names()
+        if not known or codec.named(asked.wire_codec).takes != "numbers":
+            raise NotServed(f"codec {asked.wire_codec!r} carries no hidden states here")
         if opening.context_limit > model.spec.context:
             raise NotServed(
                 f"a context of {opening.context_limit} tokens was asked for; the model has "

@@ -156,6 +156,7 @@ class Fleet:
             compute=VirtualCompute(member.speed),
             loading=VirtualCompute(member.speed),
             clock=loop.time,
+            wall_clock=loop.time,
             chance=random.Random(self.chance.getrandbits(64)),
             device=DEVICE,
         )
