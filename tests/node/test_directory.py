@@ -299,7 +299,7 @@ def test_a_peer_that_is_long_gone_is_not_looked_for_any_more():
     async def test(town):
         town[0].receive(NAMES[1], Announce((signed(3, 5),)))
         assert town[0].address_of(NAMES[3])
-        await live(town, 12 * SETTINGS.record_life_s)
+        await live(town, 12 * SETTINGS.record_life_s, (0, 1))
         assert town[0].address_of(NAMES[3]) is None
         assert town[0].address_of(NAMES[1])
 
