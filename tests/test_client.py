@@ -8,7 +8,15 @@ import torch
 
 import manyhands as mh
 import tiny
-from manyhands.errors import BadSampling, BadSetting, CheckpointError, ContextOverflow, UserError
+from manyhands.errors import (
+    BadSampling,
+    BadSetting,
+    CheckpointError,
+    ContextOverflow,
+    ManyhandsError,
+    ResourceError,
+    UserError,
+)
 
 CASES = (
     "llama",
@@ -132,6 +140,44 @@ def test_an_answer_stops_before_a_stop_string(llama) -> None:
     assert stream.answer.finish == "stop"
 
 
+def test_one_stop_string_may_stand_alone(llama) -> None:
+    whole = llama.generate("the cat", 30)
+    assert llama.generate("the cat", 30, stop=whole[6:8]) == whole[: whole.find(whole[6:8])]
+    assert llama.generate("the cat", 30, stop=None) == whole
+
+
+def test_the_context_limit_of_the_settings_holds(folders) -> None:
+    settings = mh.Settings(context_limit=16)
+    with mh.load(folders("llama"), engine="numpy", settings=settings) as model:
+        assert len(model.generate_ids([1] * 10, 100)) == 6
+        with pytest.raises(ContextOverflow, match="16"):
+            model.generate_ids([1] * 16)
+        with pytest.raises(ContextOverflow, match="16"):
+            model.forward([1] * 17)
+
+
+@pytest.mark.parametrize("peers", [1, 3])
+def test_too_little_memory_is_a_resource_error_and_the_model_goes_on(folders, peers: int) -> None:
+    settings = mh.Settings(kv_bytes=65536)
+    with mh.load(folders("llama"), peers=peers, engine="numpy", settings=settings) as model:
+        with pytest.raises(ResourceError, match="kv_bytes"):
+            model.generate_ids([1] * 400, 50)
+        assert len(model.generate_ids([1, 2, 3], 5)) == 5
+
+
+@pytest.mark.parametrize("peers", [1, 3])
+def test_damaged_weights_are_told_by_what_they_give(tmp_path, peers: int) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tiny.make("llama", tmp_path / "nan")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"][:] = float("nan")
+    save_file(weights, folder / "model.safetensors")
+    model = mh.load(folder, peers=peers, engine="numpy")
+    with model, pytest.raises(ManyhandsError, match="nan"):
+        model.generate_ids([1, 2, 3], 5)
+
+
 def test_leaving_a_stream_early_frees_its_session(llama) -> None:
     for _ in llama.stream("the cat", 100):
         break
@@ -172,6 +218,14 @@ def test_logprobs_come_with_the_tokens(llama) -> None:
         ({"warmth": 1.0}, UserError, "warmth"),
         ({"max_tokens": 0}, UserError, "max_tokens"),
         ({"stop": [""]}, UserError, "stop"),
+        ({"max_tokens": 2.5}, UserError, "max_tokens"),
+        ({"max_tokens": None}, UserError, "max_tokens"),
+        ({"logprobs": -1}, UserError, "logprobs"),
+        ({"logprobs": True}, UserError, "logprobs"),
+        ({"logprobs": 1.5}, UserError, "logprobs"),
+        ({"logprobs": 321}, UserError, "320"),
+        ({"max_new_tokens": 5}, BadSampling, "max_tokens"),
+        ({"temprature": 0.5}, BadSampling, "temperature"),
     ],
 )
 def test_bad_sampling_is_refused_at_once_by_name(llama, arguments, error, says) -> None:
@@ -186,8 +240,9 @@ def test_bad_prompts_are_refused_by_name(llama) -> None:
         llama.generate([320])
     with pytest.raises(UserError, match="empty"):
         llama.generate([])
-    with pytest.raises(UserError, match="prompt"):
-        llama.generate([1, "a"])
+    for prompt in ([1, "a"], b"hello", None, 7):
+        with pytest.raises(UserError, match="prompt"):
+            llama.generate(prompt)
 
 
 def test_bad_loads_are_refused_and_leave_nothing_running(folders, tmp_path) -> None:

@@ -7,8 +7,10 @@ scripts, in Jupyter and in programs that have a loop already.
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+import contextlib
+import difflib
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -18,21 +20,32 @@ from typing import Any, Generic, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from manyhands.background import Background
 from manyhands.codec import codec
 from manyhands.domain.settings import Settings
 from manyhands.domain.work import Result, Sampling, Want
 from manyhands.engine import choice
-from manyhands.errors import ManyhandsError, UserError
+from manyhands.errors import BadSampling, ManyhandsError, UserError
 from manyhands.node.answer import Answer, Request, TextStream
 from manyhands.node.local import LocalSwarm
 from manyhands.node.model import Model as Held
 from manyhands.store.checkpoint import Checkpoint
 from manyhands.store.tokenizer import Tokenizer
 
-T = TypeVar("T")
 P = TypeVar("P", str, int)
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
 """A text, token ids, or a chat: messages with `role` and `content`."""
+
+PROMPT_FORMS = "a prompt is a text, a list of token ids, or a list of chat messages"
+MOST_LOGPROBS = 1000
+OTHER_NAMES = {
+    "max_new_tokens": "max_tokens",
+    "max_length": "max_tokens",
+    "do_sample": "temperature",
+    "n": "several calls with different seeds",
+    "repeat_penalty": "repetition_penalty",
+}
+"""What other libraries call it, and what is meant here."""
 
 
 def load(
@@ -64,22 +77,24 @@ def load(
         bytes_per_kv=kind.bytes_per_number,
     )
     tokenizer = Tokenizer.open(folder) if (Path(folder) / "tokenizer.json").exists() else None
-    loop = _Loop()
+    loop = Background()
     make = partial(LocalSwarm, held, peers, choice.this_device(), used, kind.on_start)
     return Model(loop, loop.start(make), tokenizer, frozenset(checkpoint.end_tokens))
 
 
 class Model:
-    """A loaded model. Use as a context manager, or `close` it; it also ends with the program."""
+    """A loaded model. Use it as a context manager or `close` it; it also ends when forgotten."""
 
     def __init__(
         self,
-        loop: _Loop,
+        loop: Background,
         swarm: LocalSwarm,
         tokenizer: Tokenizer | None,
         end_tokens: frozenset[int],
     ) -> None:
         self._loop, self._swarm = loop, swarm
+        # also when it is only forgotten, as in a notebook cell that is run again, and at exit
+        weakref.finalize(self, loop.close)
         self._tokenizer, self._end_tokens = tokenizer, end_tokens
 
     def __enter__(self) -> Model:
@@ -110,7 +125,7 @@ class Model:
         prompt: Prompt,
         max_tokens: int = 128,
         *,
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] | None = None,
         logprobs: int = 0,
         **sampling: Any,
     ) -> Stream[str]:
@@ -121,7 +136,7 @@ class Model:
         ContextOverflow, NoStandIn, DeadlinePassed and the like while it is read.
         """
         answer = self._answer(prompt, max_tokens, stop, logprobs, sampling, self._text().stream())
-        return Stream(self._loop, answer, answer.pieces())
+        return Stream(self._loop, answer, _texts_of(answer))
 
     def generate_ids(self, prompt: Prompt, max_tokens: int = 128, **sampling: Any) -> list[int]:
         """The whole answer as token ids; needs no tokenizer when the prompt is token ids."""
@@ -131,7 +146,7 @@ class Model:
         self, prompt: Prompt, max_tokens: int = 128, *, logprobs: int = 0, **sampling: Any
     ) -> Stream[int]:
         """The answer token by token, as ids; otherwise as `stream`."""
-        answer = self._answer(prompt, max_tokens, (), logprobs, sampling, None)
+        answer = self._answer(prompt, max_tokens, None, logprobs, sampling, None)
         return Stream(self._loop, answer, _ids_of(answer))
 
     def forward(self, prompt: Prompt, *, logits: bool = False) -> NDArray[np.float32]:
@@ -145,9 +160,10 @@ class Model:
 
     @property
     def peers(self) -> tuple[str, ...]:
-        """Each peer and the layers it holds, in words."""
+        """Each living peer and the layers it holds; layer 0 embeds, the last is the head."""
+        self._loop.check_open()
         lines = []
-        for number, node in enumerate(self._swarm.nodes):
+        for number, node in self._swarm.alive().items():
             spans = [str(held.span) for held in node.holdings.holdings() if held.state == "ready"]
             lines.append(f"{number}: layers {' '.join(spans)}")
         return tuple(lines)
@@ -164,18 +180,25 @@ class Model:
         self,
         prompt: Prompt,
         max_tokens: int,
-        stop: Sequence[str],
+        stop: str | Sequence[str] | None,
         logprobs: int,
         sampling: Mapping[str, Any],
         text: TextStream | None,
     ) -> Answer:
+        self._loop.check_open()
+        vocabulary = self._swarm.model.spec.vocabulary
+        if not _is_whole(logprobs) or not 0 <= logprobs <= min(vocabulary, MOST_LOGPROBS):
+            most = min(vocabulary, MOST_LOGPROBS)
+            raise UserError(f"logprobs is {logprobs!r}; it must be a whole number from 0 to {most}")
+        if not _is_whole(max_tokens) or max_tokens < 1:
+            raise UserError(f"max_tokens is {max_tokens!r}; it must be a whole number from 1 on")
         request = Request(
             prompt=self._ids(prompt),
-            max_tokens=max_tokens,
+            max_tokens=int(max_tokens),
             sampling=_sampling(sampling),
-            stop=tuple(stop),
+            stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
             end_tokens=self._end_tokens,
-            want=Want(logprob=logprobs > 0, top_n=logprobs),
+            want=Want(logprob=logprobs > 0, top_n=int(logprobs)),
         )
         return Answer(self._swarm.owner.owner, self._swarm.model, request, text)
 
@@ -189,6 +212,8 @@ class Model:
     def _ids(self, prompt: Prompt) -> tuple[int, ...]:
         if isinstance(prompt, str):
             return tuple(self._text().encode(prompt))
+        if isinstance(prompt, (bytes, bytearray)) or not isinstance(prompt, Iterable):
+            raise UserError(f"{PROMPT_FORMS}, not {type(prompt).__name__}")
         items = list(prompt)
         if all(isinstance(item, (int, np.integer)) for item in items):
             ids = tuple(int(item) for item in items if isinstance(item, (int, np.integer)))
@@ -199,7 +224,7 @@ class Model:
             return ids
         if all(isinstance(item, Mapping) for item in items):
             return tuple(self._text().render(items))  # type: ignore[arg-type]
-        raise UserError("a prompt is a text, a list of token ids, or a list of chat messages")
+        raise UserError(f"{PROMPT_FORMS}")
 
     async def _forward(self, ids: tuple[int, ...], *, logits: bool) -> NDArray[np.float32]:
         if not ids:
@@ -217,7 +242,7 @@ class Model:
 class Stream(Generic[P]):
     """An answer as it comes, in pieces of text or token ids. `answer` tells more of it."""
 
-    def __init__(self, loop: _Loop, answer: Answer, pieces: AsyncGenerator[P, None]) -> None:
+    def __init__(self, loop: Background, answer: Answer, pieces: AsyncGenerator[P, None]) -> None:
         self.answer = answer
         self._loop = loop
         self._pieces: AsyncGenerator[P, None] = pieces
@@ -242,7 +267,7 @@ class Stream(Generic[P]):
         """Stop here: the session is closed, nothing more is computed."""
         if self._pulling is not None:
             self._pulling.cancel()  # of no effect on one that is done
-        if self._loop.is_open:
+        with contextlib.suppress(ManyhandsError):  # closed already: nothing is left to stop
             self._loop.ask(self._end())
 
     def _pull(self) -> Future[P | None]:
@@ -256,6 +281,17 @@ class Stream(Generic[P]):
     async def _end(self) -> None:
         async with self._one_at_a_time:  # a pull that was cancelled must be over first
             await self._pieces.aclose()
+
+
+async def _texts_of(answer: Answer) -> AsyncGenerator[str, None]:
+    """The pieces that are not empty."""
+    pieces = answer.pieces()
+    try:
+        async for piece in pieces:
+            if piece:
+                yield piece
+    finally:
+        await pieces.aclose()
 
 
 async def _ids_of(answer: Answer) -> AsyncGenerator[int, None]:
@@ -273,85 +309,19 @@ async def _ids_of(answer: Answer) -> AsyncGenerator[int, None]:
 
 def _sampling(values: Mapping[str, Any]) -> Sampling:
     names = Sampling.__dataclass_fields__
-    unknown = [name for name in values if name not in names]
-    if unknown:
-        raise UserError(f"there is no {unknown[0]!r} to sample with; there are {', '.join(names)}")
+    for name in values:
+        if name not in names:
+            near = OTHER_NAMES.get(name) or ", ".join(difflib.get_close_matches(name, names))
+            hint = f"; did you mean {near}?" if near else f"; there are {', '.join(names)}"
+            raise BadSampling(f"there is no {name!r} to sample with{hint}")
     return Sampling(**values)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _rows(result: Result) -> NDArray[np.float32]:
     if result.tensor is None:
         raise ManyhandsError("the last stage sent no tensor; its version may be older")
     return codec.decode(result.tensor)
-
-
-class _Loop:
-    """An event loop in a daemon thread, with one swarm on it."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="manyhands", daemon=True)
-        self._swarm: LocalSwarm | None = None
-        self._serving: Future[None] | None = None
-        self._thread.start()
-
-    @property
-    def is_open(self) -> bool:
-        """False after `close`."""
-        return self._thread.is_alive() and not self._loop.is_closed()
-
-    def ask(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Run a coroutine there. Raises UserError after `close`."""
-        if not self.is_open:
-            work.close()
-            raise UserError("the model is closed; load it again")
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    def start(self, make: partial[LocalSwarm]) -> LocalSwarm:
-        """Make a swarm and return it once it serves; on an error everything is ended first."""
-        ready: Future[LocalSwarm] = Future()
-        self._serving = self.ask(self._serve(make, ready))
-        try:
-            return ready.result()
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """End the swarm, the loop and the thread; a second time does nothing."""
-        if self._loop.is_closed():
-            return
-        if self._swarm is not None:
-            self._loop.call_soon_threadsafe(self._swarm.stop)
-        if self._serving is not None:
-            self._serving.exception()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def _run(self) -> None:
-        self._loop.run_forever()
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-
-    async def _serve(self, make: partial[LocalSwarm], ready: Future[LocalSwarm]) -> None:
-        try:
-            self._swarm = swarm = make()
-            started = asyncio.Event()
-            async with asyncio.TaskGroup() as tasks:
-                serving = tasks.create_task(swarm.serve(started))
-                waiting = tasks.create_task(started.wait())
-                await asyncio.wait((serving, waiting), return_when=asyncio.FIRST_COMPLETED)
-                if not serving.done():
-                    ready.set_result(swarm)
-        except BaseExceptionGroup as errors:
-            if not ready.done():
-                ready.set_exception(_first(errors))
-        except ManyhandsError as error:
-            ready.set_exception(error)
-
-
-def _first(error: BaseException) -> BaseException:
-    """The first error inside nested groups: what the user should read."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -106,13 +106,14 @@ class Answer:
         Raises ContextOverflow when the prompt leaves no room, and what Session raises.
         """
         request = self._request
-        room = self._model.spec.context - len(request.prompt)
+        context = self._owner.context(self._model)
+        room = context - len(request.prompt)
         if room < 1:
             raise ContextOverflow(
-                f"the prompt has {len(request.prompt)} tokens and the model's context "
-                f"{self._model.spec.context}; shorten the prompt"
+                f"the prompt has {len(request.prompt)} tokens and the context {context}; "
+                "shorten the prompt"
             )
-        limit = min(self._model.spec.context, len(request.prompt) + request.max_tokens)
+        limit = min(context, len(request.prompt) + request.max_tokens)
         stops = StopStrings(request.stop)
         session = await self._owner.open(self._model, request.sampling, len(request.prompt), limit)
         try:

@@ -6,9 +6,10 @@ What `mh.load` runs on, and the way to try a split, or a loss, on one machine.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -21,6 +22,8 @@ from manyhands.net.memory import MemoryNetwork
 from manyhands.node.app import Node, Outside
 from manyhands.node.model import Model
 from manyhands.trust.signature import KeyPair
+
+log = logging.getLogger(__name__)
 
 
 class LocalSwarm:
@@ -38,9 +41,12 @@ class LocalSwarm:
         on_start: Callable[[], None] | None = None,
     ) -> None:
         layers = len(model.spec.layers)
+        if not isinstance(peers, int) or isinstance(peers, bool):
+            raise UserError(f"peers is {peers!r}; it must be a whole number")
         if not 1 <= peers <= layers:
             raise UserError(
-                f"peers is {peers}; a model of {layers} layers has room for 1 to {layers}"
+                f"peers is {peers}; a model of {layers - 2} blocks, embedding and head has "
+                f"{layers} layers to share, so 1 to {layers} peers"
             )
         self.model = replace(model, stored=(model.spec.span,))
         self.nodes: list[Node] = []
@@ -63,7 +69,7 @@ class LocalSwarm:
             async with asyncio.TaskGroup() as tasks:
                 self.nodes = [self._node() for _ in self._spans]
                 for number, node in enumerate(self.nodes):
-                    self._running[number] = tasks.create_task(node.run())
+                    self._running[number] = tasks.create_task(self._live(number, node))
                 for node in self.nodes:
                     await node.started()
                 for node in self.nodes[1:]:
@@ -80,6 +86,21 @@ class LocalSwarm:
             for thread in self._threads:
                 thread.close()
 
+    async def _live(self, number: int, node: Node) -> None:
+        """A peer that fails is a peer lost; only without the owner there is nothing left to do."""
+        try:
+            await node.run()
+        except Exception:
+            if number == 0:
+                raise
+            log.exception("peer %d failed and is lost", number)
+            self._network.reset(node.peer)
+            self._running.pop(number, None)
+
+    def alive(self) -> Mapping[int, Node]:
+        """The nodes that run, by number."""
+        return {number: self.nodes[number] for number in sorted(self._running)}
+
     def stop(self) -> None:
         """End `serve`."""
         self._is_over.set()
@@ -87,10 +108,9 @@ class LocalSwarm:
     def kill(self, number: int) -> None:
         """End a peer at once, as if its machine had lost power. Raises UserError for the owner."""
         if number == 0 or number not in self._running:
-            raise UserError(
-                f"peer {number} cannot be killed; choose one of "
-                f"{sorted(n for n in self._running if n)}"
-            )
+            others = [str(n) for n in sorted(self._running) if n]
+            choice = f"choose one of {', '.join(others)}" if others else "nobody else is left"
+            raise UserError(f"peer {number} cannot be killed; {choice}")
         self._network.reset(self.nodes[number].peer)
         self._running.pop(number).cancel()
 

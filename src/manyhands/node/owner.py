@@ -51,10 +51,10 @@ class Owner:
         `context_limit` 0 is what the settings or the model allow. Raises ContextOverflow when more
         is asked for than the model has.
         """
-        limit = context_limit or self._settings.context_limit or model.spec.context
-        if limit > model.spec.context:
+        limit = context_limit or self.context(model)
+        if limit > self.context(model):
             raise ContextOverflow(
-                f"a context of {limit} tokens was asked for; the model has {model.spec.context}"
+                f"a context of {limit} tokens was asked for; {self.context(model)} are allowed"
             )
         name = SessionId(f"{self._chance.getrandbits(128):032x}")
         terms = Terms(
@@ -75,6 +75,10 @@ class Owner:
             self.close(session)
             raise
         return session
+
+    def context(self, model: Model) -> int:
+        """Tokens a session of this model may hold: what the model has, or less by the settings."""
+        return min(model.spec.context, self._settings.context_limit or model.spec.context)
 
     def close(self, session: Session) -> None:
         """Forget a session, here and at its stages."""

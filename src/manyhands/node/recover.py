@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from manyhands.domain.ids import short
+from manyhands.domain.ids import PeerId, short
 from manyhands.domain.messages import Ready, Replay, Replayed, Rewire
 from manyhands.domain.work import Result, Route, SessionOpen, Stage, Want
-from manyhands.errors import DeadlinePassed, NoStandIn, ResourceError
+from manyhands.errors import DeadlinePassed, NoStandIn
 from manyhands.node.ring import Ring
 from manyhands.node.setback import Setback
 from manyhands.node.stage import history_digest
@@ -31,31 +31,39 @@ class Recovery:
         self.recovered_s: list[float] = []
         self._ring = ring
         self._attempts = 0
+        self._began_s: float | None = None
+        self._ready_s = 0.0
+        self._refused: set[tuple[frozenset[PeerId], str]] = set()
 
     def progressed(self) -> None:
-        """A new token came: tries are counted anew."""
-        self._attempts = 0
+        """A new token came: time and tries are counted anew."""
+        if self._began_s is not None and self._ring.epoch > 1:
+            self.recovered_s.append(self._ready_s - self._began_s)
+        self._attempts, self._began_s = 0, None
+        self._refused.clear()
 
     async def run(self, setback: Setback | None) -> None:
         """Make every stage of a route ready and filled up to what is confirmed.
 
-        `setback` is None at the opening. Raises NoStandIn, DeadlinePassed, or the error of the peer
-        that refused last.
+        `setback` is None at the opening. Time and tries count from the first setback until a token
+        comes. Raises NoStandIn, DeadlinePassed, or what the peers refused when nobody else is left.
         """
-        ring, began_s = self._ring, self._ring.clock()
-        deadline_s = began_s + ring.settings.recovery_deadline_s
-        is_opening = setback is None
+        ring = self._ring
+        if self._began_s is None:
+            self._began_s = ring.clock()
         while True:
             if setback is not None:
-                log.info("session %s: %s", short(ring.terms.session), setback)
-                ring.suspicions.add(setback)
+                self._note(setback)
             self._attempts += 1
-            if self._attempts > ring.settings.recovery_attempts or ring.clock() >= deadline_s:
+            waited_s = ring.clock() - self._began_s
+            is_late = waited_s >= ring.settings.recovery_deadline_s
+            if is_late or self._attempts > ring.settings.recovery_attempts:
                 raise DeadlinePassed(
                     f"session {short(ring.terms.session)} could not go on after "
-                    f"{self._attempts - 1} tries and {ring.clock() - began_s:.1f} s; the last: "
+                    f"{self._attempts - 1} tries in {waited_s:.1f} s; the last: "
                     f"{setback or 'none'}. Ask again, or with more peers"
                 )
+            deadline_s = self._began_s + ring.settings.recovery_deadline_s
             route = await self._find_route(setback, deadline_s)
             try:
                 lengths = await self._take_up(route)
@@ -63,9 +71,18 @@ class Recovery:
             except Setback as another:
                 setback = another
             else:
-                if not is_opening:
-                    self.recovered_s.append(ring.clock() - began_s)
+                self._ready_s = ring.clock()
                 return
+
+    def _note(self, setback: Setback) -> None:
+        """Suspect whom it names. The same refusal twice is no accident: raise it."""
+        log.info("session %s: %s", short(self._ring.terms.session), setback)
+        self._ring.suspicions.add(setback)
+        if setback.cause is not None:
+            refusal = (setback.lost, setback.cause.code)
+            if refusal in self._refused:
+                raise setback.cause
+            self._refused.add(refusal)
 
     async def _find_route(self, setback: Setback | None, deadline_s: float) -> Route:
         """A route now, or as soon as somebody who can stand in turns up."""
@@ -75,10 +92,10 @@ class Recovery:
             route = self._plan()
             if route is not None:
                 return route
+            if setback is not None and setback.cause is not None:
+                raise setback.cause  # waiting brings back who is lost, not who refuses
             now_s = ring.clock()
             if now_s >= give_up_s:
-                if setback is not None and isinstance(setback.cause, ResourceError):
-                    raise setback.cause
                 raise NoStandIn(
                     f"nobody can hold all layers of the model"
                     f"{f' ({setback})' if setback is not None else ''}; "

@@ -136,8 +136,9 @@ class Stepping:
         if taken_bytes + size_bytes <= budget_bytes:
             return None
         return ResourceError(
-            f"journals take {taken_bytes} of {budget_bytes} bytes; close sessions or raise "
-            "journal_bytes"
+            f"journals take {taken_bytes} of {budget_bytes} bytes, {size_bytes} more are needed; "
+            "end other answers, ask for fewer tokens, or raise journal_bytes "
+            "(Settings(journal_bytes=…))"
         )
 
     def _pass_on(self, one: Taken, outcome: _Outcome, spent_s: tuple[float, ...]) -> None:
