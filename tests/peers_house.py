@@ -77,6 +77,7 @@ class House:
         self.names, self.settings, self.keeps_steps = names, settings, keeps_steps
         self.heard: dict[str, Heard] = {}
         self.frames: list[tuple[str, str, object]] = []
+        self.slept_s = 0.0  # how far the clocks of all went on while nothing could run
         self.network.observer = self._observe
         self._peers: dict[str, Peers] = {}
         self._tasks = asyncio.TaskGroup()
@@ -99,7 +100,11 @@ class House:
     async def start(self, name) -> None:
         """Start a peer, or start it anew after `kill`."""
         self.heard[name] = Heard(self.keeps_steps)
-        clock = asyncio.get_running_loop().time
+        loop = asyncio.get_running_loop()
+
+        def clock() -> float:
+            return loop.time() + self.slept_s
+
         transport = self.network.transport(name)
         peers = Peers(name, transport, clock, self.settings, self._address, self.heard[name])
         self._peers[name] = peers

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from manyhands.domain.messages import Message
 from manyhands.domain.settings import Settings
-from manyhands.domain.work import Sampling, Step, Want
+from manyhands.domain.work import Result, Sampling, Step, Want
 from manyhands.engine.sampler import draw
 from manyhands.net.memory import Path
 from manyhands.node.session import Session
@@ -36,6 +36,16 @@ class Home:
     def steps(self) -> list[Step]:
         """Steps from the owner."""
         return [m for source, _, m in self.seen if type(m) is Step and source == 0]
+
+    def lie(self, number: int, lie) -> None:
+        """From now on a member answers `lie(result)` in place of every result."""
+        stepping = self.fleet.nodes[number].worker._stepping
+        honest = stepping._send
+
+        def send(peer, message) -> None:
+            honest(peer, lie(message) if isinstance(message, Result) else message)
+
+        stepping._send = send
 
     def _tap(self, source, target, data) -> None:
         ends = self.fleet.number(source), self.fleet.number(target)

@@ -7,12 +7,17 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
 import manyhands as mh
 import tiny
+from manyhands.background import Background
 from manyhands.errors import ManyhandsError, UserError
+from manyhands.node.local import LocalSwarm
+from node_cases import DEVICE
+from node_cases import model as small_model
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +79,19 @@ def test_a_forgotten_model_ends_and_frees_its_threads(folder) -> None:
     while threads() > before and time.monotonic() < deadline:
         time.sleep(0.05)
     assert threads() <= before
+
+
+def test_a_killed_peer_frees_its_threads(folder) -> None:
+    gc.collect()
+    before = threads()
+    with load(folder) as model:
+        assert threads() == before + 7
+        model.kill(1)
+        deadline = time.monotonic() + 20
+        while threads() > before + 5 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert threads() == before + 5
+        assert len(model.peers) == 2
 
 
 def test_a_stream_that_was_left_can_be_left_again_and_the_model_goes_on(folder) -> None:
@@ -169,6 +187,63 @@ with mh.load(F, peers=3, engine='numpy') as m:
     assert "never awaited" not in done.stderr
     assert "already running" not in done.stderr
     assert "Task was destroyed" not in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals to one process")
+def test_an_interrupt_while_a_span_is_loaded_ends_the_program_at_once(folder) -> None:
+    script = f"""
+import os, signal, time
+from manyhands.engine import numpy_blocks
+def load_for_ever(*arguments, **more):
+    os.kill(os.getpid(), {int(signal.SIGINT)})
+    time.sleep(3600)
+numpy_blocks.load = load_for_ever
+mh.load(F, peers=3, engine='numpy')
+"""
+    done = run(script, folder)  # which has a time limit
+    assert done.returncode != 0
+    assert "KeyboardInterrupt" in done.stderr
+    for trouble in ("never awaited", "already running", "Task was destroyed"):
+        assert trouble not in done.stderr
+
+
+def test_an_error_while_a_span_is_loaded_ends_the_load_at_once() -> None:
+    is_loading, may_end, swarms = threading.Event(), threading.Event(), []
+
+    def load_for_ever(span):
+        is_loading.set()
+        may_end.wait(50)
+        return small_model().load(span)
+
+    def make() -> LocalSwarm:
+        device = replace(DEVICE, memory_bytes=1 << 30)
+        model = replace(small_model(), load=load_for_ever)
+        swarms.append(LocalSwarm(model, 3, device, mh.Settings()))
+        return swarms[0]
+
+    background = Background()
+
+    def break_it() -> None:
+        async def fail() -> None:
+            raise UserError("a bug")
+
+        async def spawn() -> None:
+            swarms[0].owner.peers._spawn(fail())
+
+        is_loading.wait(50)
+        background.ask(spawn()).result()
+
+    breaker = threading.Thread(target=break_it)
+    breaker.start()
+    try:
+        with pytest.raises(UserError, match="a bug"):
+            background.start(make)
+        assert not may_end.is_set()
+        with pytest.raises(UserError):
+            background.check_open()
+    finally:
+        may_end.set()
+        breaker.join(30)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

@@ -35,7 +35,16 @@ from manyhands.domain.profile import Profile
 from manyhands.domain.span import Span
 from manyhands.domain.swarm import Holding, PeerRecord
 from manyhands.domain.tensor_frame import TensorFrame
-from manyhands.domain.work import Result, Route, Sampling, SessionOpen, Stage, Step, Want
+from manyhands.domain.work import (
+    MOST_TOP_N,
+    Result,
+    Route,
+    Sampling,
+    SessionOpen,
+    Stage,
+    Step,
+    Want,
+)
 
 ANNA, BEN = PeerId("a1" * 32), PeerId("be" * 32)
 MODEL, SESSION = ModelId("0d" * 32), SessionId("5e" * 16)
@@ -225,6 +234,8 @@ def _sensible(kind: type, values: dict) -> dict:
     elif kind is Step:
         values["stage"], values["through"] = sorted((values["stage"], values["through"]))
         values["token_ids"] = values["token_ids"] or (0,)
+    elif kind is Want:
+        values["top_n"] %= MOST_TOP_N + 1
     elif kind is Replay:
         values["chunk"] = max(1, values["chunk"])
         for low, high in (("stage", "through"), ("first", "last")):

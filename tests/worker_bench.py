@@ -28,14 +28,14 @@ NO_BEATS = Settings(beat_every_s=60.0)
 
 
 class CountingEngine(HashEngine):
-    """A hash engine that writes down how many chunks came together."""
+    """A hash engine that writes down how many tokens each of the chunks had that came together."""
 
-    def __init__(self, spec, span: Span, batches: list[int]) -> None:
+    def __init__(self, spec, span: Span, batches: list[list[int]]) -> None:
         super().__init__(spec, span, token_s=1e-6)
         self._batches = batches
 
     def step(self, batch: Sequence[Chunk]) -> list[Output]:
-        self._batches.append(len(batch))
+        self._batches.append([len(chunk.token_ids) for chunk in batch])
         return super().step(batch)
 
 
@@ -49,10 +49,11 @@ class Bench:
         device: Device = DEVICE,
         settings: Settings | None = None,
         loading=None,
+        links: RecordingLinks | None = None,
     ) -> None:
-        self.links = RecordingLinks()
+        self.links = links or RecordingLinks()
         self.done = 0
-        self.batches: list[int] = []
+        self.batches: list[list[int]] = []
         one = served or replace(model(), load=lambda span: CountingEngine(SPEC, span, self.batches))
         self.holdings = Holdings(device, {MODEL_ID: one}, loading or VirtualCompute(), lambda: None)
         self.worker = Worker(

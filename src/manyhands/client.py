@@ -11,7 +11,7 @@ import contextlib
 import difflib
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -76,7 +76,8 @@ def load(
         bytes_per_weight=kind.bytes_per_number,
         bytes_per_kv=kind.bytes_per_number,
     )
-    tokenizer = Tokenizer.open(folder) if (Path(folder) / "tokenizer.json").exists() else None
+    has_text = (checkpoint.folder / "tokenizer.json").exists()
+    tokenizer = Tokenizer.open(checkpoint.folder) if has_text else None
     loop = Background()
     make = partial(LocalSwarm, held, peers, choice.this_device(), used, kind.on_start)
     return Model(loop, loop.start(make), tokenizer, frozenset(checkpoint.end_tokens))
@@ -136,7 +137,7 @@ class Model:
         ContextOverflow, NoStandIn, DeadlinePassed and the like while it is read.
         """
         answer = self._answer(prompt, max_tokens, stop, logprobs, sampling, self._text().stream())
-        return Stream(self._loop, answer, _texts_of(answer))
+        return Stream(self, self._loop, answer, _texts_of(answer))
 
     def generate_ids(self, prompt: Prompt, max_tokens: int = 128, **sampling: Any) -> list[int]:
         """The whole answer as token ids; needs no tokenizer when the prompt is token ids."""
@@ -147,7 +148,7 @@ class Model:
     ) -> Stream[int]:
         """The answer token by token, as ids; otherwise as `stream`."""
         answer = self._answer(prompt, max_tokens, None, logprobs, sampling, None)
-        return Stream(self._loop, answer, _ids_of(answer))
+        return Stream(self, self._loop, answer, _ids_of(answer))
 
     def forward(self, prompt: Prompt, *, logits: bool = False) -> NDArray[np.float32]:
         """What the head sees of each token, normed: [T tokens, D width]; or its scores [T, V]."""
@@ -240,45 +241,88 @@ class Model:
 
 
 class Stream(Generic[P]):
-    """An answer as it comes, in pieces of text or token ids. `answer` tells more of it."""
+    """An answer as it comes, in pieces of text or token ids. `answer` tells more of it.
 
-    def __init__(self, loop: Background, answer: Answer, pieces: AsyncGenerator[P, None]) -> None:
+    Several readers share its pieces: each piece goes to one of them. It keeps its model until it
+    is read or closed, which may be done from any thread and ends every reader's iteration.
+    """
+
+    def __init__(
+        self, model: Model, loop: Background, answer: Answer, pieces: AsyncGenerator[P, None]
+    ) -> None:
         self.answer = answer
+        self._model: Model | None = model  # which ends once nobody keeps it
         self._loop = loop
         self._pieces: AsyncGenerator[P, None] = pieces
-        self._pulling: Future[P | None] | None = None
+        self._is_closed = False
+        self._pulls: set[asyncio.Task[Any]] = set()  # touched on the loop only
         self._one_at_a_time = asyncio.Lock()
 
     def __iter__(self) -> Iterator[P]:
         try:
-            while (piece := self._pull().result()) is not None:
+            while (piece := self._pull()) is not None:
                 yield piece
         finally:
             self.close()
 
     async def __aiter__(self) -> AsyncIterator[P]:
         try:
-            while (piece := await asyncio.wrap_future(self._pull())) is not None:
+            while (piece := await self._apull()) is not None:
                 yield piece
         finally:
             self.close()
 
     def close(self) -> None:
-        """Stop here: the session is closed, nothing more is computed."""
-        if self._pulling is not None:
-            self._pulling.cancel()  # of no effect on one that is done
-        with contextlib.suppress(ManyhandsError):  # closed already: nothing is left to stop
+        """Stop here: the session is closed, nothing more is computed, readers come to their end."""
+        self._is_closed = True
+        with contextlib.suppress(ManyhandsError):  # the loop has ended: nothing is left to stop
             self._loop.ask(self._end())
+        self._model = None
 
-    def _pull(self) -> Future[P | None]:
-        self._pulling = self._loop.ask(self._next())
-        return self._pulling
+    def _pull(self) -> P | None:
+        if self._is_closed:
+            return None
+        try:
+            return self._loop.ask(self._next()).result()
+        except (CancelledError, ManyhandsError):
+            if self._is_closed:  # by another thread, meanwhile
+                return None
+            raise
+
+    async def _apull(self) -> P | None:
+        if self._is_closed:
+            return None
+        try:
+            return await asyncio.wrap_future(self._loop.ask(self._next()))
+        except asyncio.CancelledError:
+            reader = asyncio.current_task()
+            if self._is_closed and reader is not None and not reader.cancelling():
+                return None
+            raise
+        except ManyhandsError:
+            if self._is_closed:
+                return None
+            raise
 
     async def _next(self) -> P | None:
-        async with self._one_at_a_time:
-            return await anext(self._pieces, None)
+        """The next piece; None at the end, and once closed."""
+        task = asyncio.current_task()
+        if self._is_closed or task is None:
+            return None
+        self._pulls.add(task)
+        try:
+            async with self._one_at_a_time:
+                return await anext(self._pieces, None)
+        except asyncio.CancelledError:
+            if self._is_closed:
+                return None
+            raise
+        finally:
+            self._pulls.discard(task)
 
     async def _end(self) -> None:
+        for pull in self._pulls:
+            pull.cancel()
         async with self._one_at_a_time:  # a pull that was cancelled must be over first
             await self._pieces.aclose()
 

@@ -1,7 +1,11 @@
 """Settings: the whole list, its ranges, and what a wrong one is told."""
 
+import math
 from dataclasses import fields
+from decimal import Decimal
+from fractions import Fraction
 
+import numpy as np
 import pytest
 
 from manyhands.domain.settings import Settings, settings_from
@@ -44,21 +48,51 @@ def test_every_setting_has_a_meaning_a_default_in_range_and_ends_that_are_checke
     for value in (low, high):
         assert getattr(settings_from({knob.name: value}), knob.name) == value
     for value in (low - 1, high + 1):
-        with pytest.raises(BadSetting, match=f"{knob.name} is .* must be in"):
+        with pytest.raises(BadSetting, match=f"{knob.name} is .* must be .* in .*{meaning}"):
             settings_from({knob.name: value})
 
 
-@pytest.mark.parametrize("value", ["5", None, True, [1]])
+@pytest.mark.parametrize("value", ["5", None, True, [1], 1j, Decimal(5)])
 def test_a_setting_that_is_no_number_is_refused(value):
-    with pytest.raises(BadSetting, match="must be a number"):
+    with pytest.raises(BadSetting, match=r"lease_s is .*must be a number in \[0\.1, 86400\]"):
         settings_from({"lease_s": value})
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400, Fraction(10**400)])
+def test_a_number_that_no_float_can_hold_is_out_of_range(value):
+    with pytest.raises(BadSetting, match="lease_s is"):
+        Settings(lease_s=value)
+
+
+@pytest.mark.parametrize("name", ["chunk_tokens", "kv_bytes", "recovery_attempts"])
+@pytest.mark.parametrize("value", [1.5, 128.0, 1e6, True, "128", None, np.float64(128)])
+def test_a_whole_setting_takes_no_fraction(name, value):
+    with pytest.raises(BadSetting, match=f"{name} is .*must be a whole number in"):
+        Settings(**{name: value})
+
+
+def test_numbers_of_any_make_are_kept_as_plain_ones():
+    settings = Settings(chunk_tokens=np.int64(7), lease_s=np.float32(0.5), record_life_s=2)
+    kept = (settings.chunk_tokens, settings.lease_s, settings.record_life_s)
+    assert kept == (7, 0.5, 2.0)
+    assert [type(value) for value in kept] == [int, float, float]
 
 
 def test_an_unknown_setting_is_refused_and_near_ones_are_named():
     with pytest.raises(BadSetting, match=r"no setting 'lease'.*lease_s"):
         settings_from({"lease": 3})
-    with pytest.raises(BadSetting, match="kv_bytes"):
+    with pytest.raises(BadSetting, match=r"'kv_byte'; did you mean one of kv_bytes"):
+        settings_from({"kv_byte": 3})
+    with pytest.raises(BadSetting, match=r"no setting 7; did you mean one of .*kv_bytes"):
+        settings_from({7: 3})
+    with pytest.raises(BadSetting, match=r"chunk_tokens.*kv_bytes"):
         settings_from({"xyz": 3})
+
+
+@pytest.mark.parametrize("values", [None, [("kv_bytes", 2**20)], "kv_bytes", Settings()])
+def test_what_is_no_mapping_is_no_list_of_settings(values):
+    with pytest.raises(BadSetting, match="map names to numbers"):
+        settings_from(values)
 
 
 def test_values_stand_over_defaults():

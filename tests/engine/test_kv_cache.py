@@ -78,6 +78,7 @@ def test_a_refusal_names_what_is_needed_and_free():
         cache.reserve([(A, 65)])
     assert f"needs {128 * TOKEN_BYTES} bytes" in str(refused.value)
     assert f"{64 * TOKEN_BYTES} of {64 * TOKEN_BYTES} are free" in str(refused.value)
+    assert "raise kv_bytes (Settings(kv_bytes=…))" in str(refused.value)
 
 
 def test_one_byte_short_is_too_little():

@@ -9,6 +9,7 @@ import pytest
 
 from manyhands.domain.settings import Settings
 from manyhands.domain.tensor_frame import TensorFrame
+from manyhands.net.memory import Path
 from node_cases import step
 from peers_house import SETTINGS, announce, beat, in_house
 from transport_conformance import ANNA, BEN, CLEO, Answering
@@ -134,3 +135,82 @@ def test_bytes_that_have_arrived_buy_no_more_time():
         assert (BEN, "steps", "silent") in house.heard[ANNA].lost
 
     in_house(test, settings=Settings(step_credits=64))
+
+
+FAR = Path(latency_s=0.5)
+EITHER = pytest.mark.parametrize("speaker", [ANNA, BEN], ids=["who dialled", "who was dialled"])
+
+
+async def talk(house, speaker, messages: int = 60) -> float:
+    """Many messages at many moments of the watch; returns the time when all are confirmed."""
+    house[ANNA].connect(BEN)
+    await house.heard[BEN].until(lambda heard: heard.opened)
+    listener = BEN if speaker == ANNA else ANNA
+    for number in range(messages):
+        await asyncio.sleep(0.13 if number % 7 else 3.1)
+        house[speaker].send(listener, step(number, number, [1]))
+    await house.heard[listener].until(lambda heard: len(heard.messages) == messages)
+    await asyncio.sleep(5)
+    return asyncio.get_running_loop().time()
+
+
+@EITHER
+def test_a_link_round_half_the_world_and_back_loses_nothing(speaker):
+    async def test(house):
+        await talk(house, speaker)
+        assert house.heard[ANNA].lost == house.heard[BEN].lost == []
+
+    in_house(test, path=FAR, settings=Settings())
+
+
+@pytest.mark.parametrize("late_s", [0.0, 0.06, 0.12, 0.18])
+@EITHER
+def test_the_first_message_over_a_long_way_is_no_loss_either(speaker, late_s):
+    async def test(house):
+        house[ANNA].connect(BEN)
+        await house.heard[speaker].until(lambda heard: heard.opened)
+        await asyncio.sleep(late_s)
+        house[speaker].send(BEN if speaker == ANNA else ANNA, step(0, 0, [1]))
+        await asyncio.sleep(10)
+        assert house.heard[ANNA].lost == house.heard[BEN].lost == []
+
+    in_house(test, path=FAR, settings=Settings())
+
+
+@EITHER
+def test_a_cut_of_a_long_way_is_noticed_within_a_few_times_the_usual(speaker):
+    async def test(house):
+        began_s = await talk(house, speaker)
+        house.network.cut(ANNA, BEN)
+        house.network.cut(BEN, ANNA)
+        house[speaker].send(BEN if speaker == ANNA else ANNA, step(99, 99, [1]))
+        await house.heard[speaker].until(lambda heard: heard.lost)
+        waited_s = asyncio.get_running_loop().time() - began_s
+        assert 1.0 < waited_s < 1.5 * SETTINGS.silent_factor * 2 * FAR.latency_s
+
+    in_house(test, path=FAR, settings=Settings())
+
+
+def test_a_cut_of_a_short_way_is_noticed_soon_after_the_least_silence():
+    async def test(house):
+        began_s = await talk(house, ANNA)
+        house.network.cut(ANNA, BEN)
+        house[ANNA].send(BEN, step(99, 99, [1]))
+        await house.heard[ANNA].until(lambda heard: heard.lost)
+        waited_s = asyncio.get_running_loop().time() - began_s
+        assert SETTINGS.silent_after_s < waited_s < SETTINGS.silent_after_s + 0.6
+
+    in_house(test, settings=Settings())
+
+
+def test_a_watch_that_ran_late_itself_blames_nobody():
+    async def test(house):
+        await talk(house, ANNA)
+        house[ANNA].send(BEN, step(99, 99, [1]))
+        await asyncio.sleep(0.001)  # it is on its way, as the lid is closed
+        house.slept_s += 100.0
+        await asyncio.sleep(10)
+        assert house.heard[ANNA].lost == house.heard[BEN].lost == []
+
+    # so slow that a watch comes between the message and its confirmation
+    in_house(test, path=Path(latency_s=0.2), settings=Settings())

@@ -10,7 +10,7 @@ from manyhands.domain.messages import Beat, Gap, LinkLost, Ready, Refused, Repla
 from manyhands.domain.settings import Settings
 from manyhands.domain.swarm import Swarm
 from manyhands.domain.work import Result, Sampling, Want
-from manyhands.errors import BadSampling, ContextOverflow, ResourceError, UserError
+from manyhands.errors import BadSampling, ContextOverflow, ResourceError
 from manyhands.node.ring import Ring, Terms
 from manyhands.node.rules import ALL_RULES
 from manyhands.node.setback import Setback
@@ -66,7 +66,7 @@ def with_ring(test, route=ROUTE) -> None:
 
 async def soon(ring: Ring):
     """The next message; a Setback when none comes within a tenth of a second."""
-    return await ring.next(ring.clock() + 0.1, "message")
+    return await ring.next("message", ring.clock() + 0.1)
 
 
 def test_steps_are_numbered_within_an_epoch_and_anew_in_the_next():
@@ -143,7 +143,7 @@ def test_what_had_arrived_before_a_new_epoch_is_dropped_when_it_is_read():
 
 @pytest.mark.parametrize(
     ("code", "kind"),
-    [("user", UserError), ("context_overflow", ContextOverflow), ("bad_sampling", BadSampling)],
+    [("context_overflow", ContextOverflow), ("bad_sampling", BadSampling)],
 )
 def test_a_refusal_for_the_users_own_fault_goes_to_the_user(code, kind):
     async def test(ring, links):
@@ -155,7 +155,8 @@ def test_a_refusal_for_the_users_own_fault_goes_to_the_user(code, kind):
 
 
 @pytest.mark.parametrize(
-    "code", ["resource", "not_served", "checkpoint", "failed", "protocol", "x"]
+    "code",
+    ["resource", "not_served", "checkpoint", "failed", "protocol", "user", "bad_setting", "x"],
 )
 def test_any_other_refusal_is_a_setback_that_names_the_peer(code):
     async def test(ring, links):
@@ -175,17 +176,19 @@ def test_a_peer_that_forgot_the_session_is_not_lost_but_opened_anew():
         with pytest.raises(Setback) as raised:
             await soon(ring)
         assert raised.value.lost == frozenset()
+        assert raised.value.said_by == BEN
         assert ring.reopen == {BEN}
 
     with_ring(test)
 
 
-def test_a_gap_is_a_setback_that_blames_nobody():
+def test_a_gap_is_a_setback_that_blames_nobody_but_says_who_complains():
     async def test(ring, links):
         ring.deliver(BEN, Gap(SESSION, 1, 1, 7))
         with pytest.raises(Setback, match="stage 1 holds only 7 tokens") as raised:
             await soon(ring)
         assert raised.value.lost == raised.value.broken == frozenset()
+        assert raised.value.said_by == BEN
 
     with_ring(test)
 
@@ -231,32 +234,83 @@ def test_losses_from_before_an_epoch_are_no_setback_in_it():
     with_ring(test)
 
 
-async def wait_with_beats(ring: Ring, *beating: int, seconds: float = 60.0, running_s: float = 0.0):
-    """Wait for a message while some stages beat."""
+def test_losses_that_time_may_have_healed_count_no_more_when_the_user_speaks_again():
+    async def test(ring, links):
+        ring.link_lost(ANNA, "silent")
+        ring.deliver(ANNA, LinkLost(SESSION, 1, ANNA, BEN))
+        ring.deliver(BEN, result())
+        ring.resume()
+        assert await soon(ring) == result()
+        with pytest.raises(Setback, match="no message came in time"):
+            await soon(ring)
+
+    with_ring(test)
+
+
+def test_a_connection_that_was_closed_while_the_user_thought_still_counts():
+    async def test(ring, links):
+        ring.link_lost(BEN, "closed")
+        ring.deliver(ANNA, Gap(SESSION, 1, 0, 3))
+        ring.resume()
+        with pytest.raises(Setback, match="closed") as raised:
+            await soon(ring)
+        assert raised.value.lost == {BEN}
+        with pytest.raises(Setback, match="holds only 3"):
+            await soon(ring)
+
+    with_ring(test)
+
+
+async def wait_with_beats(
+    ring: Ring,
+    *beating: int,
+    seconds: float = 60.0,
+    running_s: float = 0.0,
+    is_working: bool = False,
+    until: tuple[float, ...] = (),
+):
+    """Wait for a message while some stages beat; those at work finish a step a beat."""
     peers = [stage.peer for stage in ring.route.stages]
 
     async def beat() -> None:
+        finished = 0
         while True:
             await asyncio.sleep(SETTINGS.beat_every_s)
+            finished += is_working
             for stage in beating:
-                ring.deliver(peers[stage], Beat(SESSION, 1, stage, 0, running_s))
+                ring.deliver(peers[stage], Beat(SESSION, 1, stage, finished, running_s))
 
     async with asyncio.TaskGroup() as tasks:
         beats = tasks.create_task(beat())
         try:
-            return await ring.next(ring.clock() + seconds, "result")
+            async with asyncio.timeout(seconds):
+                return await ring.next("result", *until)
         except Setback as setback:
             return setback
         finally:
             beats.cancel()
 
 
-def test_while_all_stages_beat_we_wait_until_the_end():
+@pytest.mark.parametrize("work", [{"is_working": True}, {"running_s": 1.0}], ids=str)
+def test_while_somebody_is_at_work_we_wait_until_the_end(work):
     async def test(ring, links):
-        setback = await wait_with_beats(ring, 0, 1)
+        setback = await wait_with_beats(ring, 0, 1, seconds=1e3, until=(60.0,), **work)
         assert "no result came in time" in str(setback)
         assert setback.lost == frozenset()
         assert ring.clock() == pytest.approx(60.0)
+
+    with_ring(test)
+
+
+def test_while_all_stages_beat_and_nobody_is_at_work_we_wait_until_it_counts_as_stuck():
+    async def test(ring, links):
+        for least_s in (SETTINGS.stuck_after_s, 2 * SETTINGS.stuck_after_s):  # once it was doubted
+            ring.liveness.resume()
+            began_s = ring.clock()
+            setback = await wait_with_beats(ring, 0, 1, seconds=1000.0)
+            assert "no result came in time" in str(setback)
+            assert setback.lost == frozenset()
+            assert least_s < ring.clock() - began_s < least_s + 2.0
 
     with_ring(test)
 
@@ -276,19 +330,22 @@ def test_a_stage_that_is_stuck_in_one_step_is_a_setback_that_names_it():
         setback = await wait_with_beats(ring, 0, 1, running_s=31.0)
         assert "computes one step" in str(setback)
         assert setback.lost == {ANNA}
+        assert ring.liveness.stuck_s() == 2 * SETTINGS.stuck_after_s  # it may only be slow
 
     with_ring(test)
 
 
 def test_beats_in_anothers_name_keep_nobody_alive():
     async def test(ring, links):
+        ring.deliver(BEN, Beat(SESSION, 1, 1, 0, 0.0))
+        ring.deliver(BEN, Beat(SESSION, 1, 9, 0, 0.0))  # nobody stands there
         asyncio.get_running_loop().call_later(
             0.5, ring.deliver, STRANGER, Beat(SESSION, 1, 1, 0, 0.0)
         )
         asyncio.get_running_loop().call_later(0.6, ring.deliver, ANNA, Beat(SESSION, 1, 1, 0, 0.0))
         setback = await wait_with_beats(ring, 0)
         assert setback.lost == {BEN}
-        assert ring.clock() < 1.6
+        assert ring.clock() < 1.3
 
     with_ring(test)
 

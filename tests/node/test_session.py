@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from manyhands.codec import codec
-from manyhands.domain.messages import SessionClose
+from manyhands.domain.messages import Gap, Refused, SessionClose
 from manyhands.domain.settings import Settings
 from manyhands.domain.work import Result, Want
-from manyhands.errors import BadSampling, ContextOverflow, NotServed, UserError
+from manyhands.errors import BadSampling, ContextOverflow, NotServed, ResourceError, UserError
+from manyhands.node.setback import Setback
 from manyhands.sim.hash_engine import HashEngine
+from manyhands.sim.virtual_loop import VirtualCompute
 from node_cases import SPEC, true_tokens
 from session_house import at_home
 
@@ -183,6 +186,131 @@ def test_a_prompt_goes_on_after_a_stage_is_killed_in_the_middle_of_it(killed):
         assert home.fleet.peer(3) in home.session.ring.route.peers()
 
     at_home(test, settings=CHUNKED)
+
+
+def who_serves(home) -> list[bool]:
+    """Which of the members 1, 2 and 3 are in the route."""
+    peers = home.session.ring.route.peers()
+    return [home.fleet.peer(number) in peers for number in (1, 2, 3)]
+
+
+def fewer_rows(result: Result) -> Result:
+    tensor = result.tensor
+    return replace(result, tensor=codec.cut(tensor, 0, tensor.shape[0] - 1))
+
+
+ROWS = Want(rows="all", logits=True)
+LIES = {
+    "too few tokens": (ALL, lambda r: replace(r, tokens=r.tokens[:-1])),
+    "too many tokens": (LAST, lambda r: replace(r, tokens=(*r.tokens, 1))),
+    "tokens nobody wanted": (NONE, lambda r: replace(r, tokens=(1,))),
+    "a token outside the vocabulary": (
+        ALL,
+        lambda r: replace(r, tokens=(*r.tokens[:-1], SPEC.vocabulary)),
+    ),
+    "too few rows": (ROWS, fewer_rows),
+    "no rows": (ROWS, lambda r: replace(r, tensor=None)),
+}
+
+
+@pytest.mark.parametrize(("want", "lie"), LIES.values(), ids=LIES)
+def test_an_answer_that_is_not_what_was_asked_costs_the_last_stage_its_place(want, lie):
+    async def test(home):
+        home.lie(2, lie)
+        results = await home.session.run(TOKENS, want)
+        assert who_serves(home) == [True, False, True]
+        expected = {"all": true_tokens(TOKENS), "last": true_tokens(TOKENS)[-1:], "none": []}
+        assert tokens(results) == expected[want.rows]
+        if want.logits:
+            rows = [codec.decode(result.tensor) for result in results]
+            truth = HashEngine(SPEC, SPEC.span).forward(TOKENS, None).scores
+            np.testing.assert_array_equal(np.concatenate(rows), truth)
+
+    at_home(test, settings=CHUNKED)
+
+
+async def hear(home, message) -> None:
+    """The first stage says this, and the session recovers from it."""
+    ring = home.session.ring
+    ring.deliver(ring.route.stages[0].peer, replace(message, epoch=ring.epoch))
+    with pytest.raises(Setback) as raised:
+        await ring.next("result")
+    await home.session.recovery.run(raised.value)
+
+
+def complaint(home, kind: str) -> Gap | Refused:
+    session = home.session.terms.session
+    if kind == "gap":
+        return Gap(session, 1, 0, 0)
+    return Refused(session, 1, 0, kind, "as you hear")
+
+
+@pytest.mark.parametrize("kind", ["gap", "session_unknown"])
+def test_a_peer_that_complains_twice_without_progress_is_suspected_itself(kind):
+    async def test(home):
+        await hear(home, complaint(home, kind))
+        assert who_serves(home) == [True, True, False]
+        await hear(home, complaint(home, kind))
+        assert who_serves(home) == [False, True, True]
+        assert tokens(await home.session.run(TOKENS, ALL)) == true_tokens(TOKENS)
+
+    at_home(test)
+
+
+def test_after_progress_a_peer_may_complain_once_again():
+    async def test(home):
+        for number in range(3):
+            await hear(home, complaint(home, "gap"))
+            assert who_serves(home) == [True, True, False]
+            said = tokens(await home.session.run((number,), ALL))
+            assert said == true_tokens(range(number + 1))[-1:]
+
+    at_home(test)
+
+
+def test_the_same_refusal_twice_is_raised_and_after_progress_it_counts_anew():
+    async def test(home):
+        recovery, peer = home.session.recovery, home.fleet.peer(1)
+
+        def refusal(error):
+            return Setback(str(error), lost=frozenset({peer}), cause=error)
+
+        await recovery.run(refusal(ResourceError("no room")))
+        assert who_serves(home) == [False, True, True]
+        await recovery.run(refusal(NotServed("another reason")))
+        await home.session.run(TOKENS, NONE)
+        await recovery.run(refusal(ResourceError("no room")))
+        with pytest.raises(ResourceError, match="still no room"):
+            await recovery.run(refusal(ResourceError("still no room")))
+
+    at_home(test)
+
+
+@pytest.mark.parametrize("load_s", [20.0, 40.0, 100.0])
+def test_a_stand_in_may_load_for_as_long_as_the_load_deadline_says(load_s):
+    class SlowLoading(VirtualCompute):
+        async def run(self, work, cost_s):
+            await asyncio.sleep(load_s)
+            return await super().run(work, cost_s)
+
+    async def test(home):
+        home.fleet.nodes[3].holdings._loading = SlowLoading()
+        home.fleet.kill(1)
+        assert tokens(await home.session.run(TOKENS, ALL)) == true_tokens(TOKENS)
+        assert home.session.ring.epoch == 2  # nobody lost patience meanwhile
+
+    at_home(test, settings=Settings(recovery_deadline_s=300.0))
+
+
+def test_an_error_of_the_users_does_not_use_up_the_time_of_a_later_recovery():
+    async def test(home):
+        with pytest.raises(UserError, match="vocabulary"):
+            await home.session.run((1, 999), ALL)
+        await asyncio.sleep(2 * Settings().recovery_deadline_s)
+        home.fleet.kill(home.fleet.number(home.session.ring.route.stages[0].peer))
+        assert tokens(await home.session.run(TOKENS, ALL)) == true_tokens(TOKENS)
+
+    at_home(test)
 
 
 def test_a_session_says_which_kernels_took_part():

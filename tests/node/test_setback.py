@@ -19,6 +19,15 @@ def test_a_setback_says_who_was_lost_and_why():
     setback = Setback("reason", lost=frozenset({ANNA}), cause=cause)
     assert str(setback) == "reason"
     assert (setback.lost, setback.broken, setback.cause) == (frozenset({ANNA}), frozenset(), cause)
+    assert setback.said_by is None
+
+
+def test_who_only_complains_is_not_suspected_for_it():
+    suspicions = Suspicions(Clock(), forgive_after_s=5.0)
+    complaint = Setback("a gap", said_by=BEN)
+    suspicions.add(complaint)
+    assert complaint.said_by == BEN
+    assert suspicions.peers() == suspicions.links() == frozenset()
 
 
 def test_what_a_setback_names_is_suspected_until_it_is_forgiven():

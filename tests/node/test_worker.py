@@ -376,6 +376,7 @@ def test_journals_have_a_budget_and_what_is_over_it_is_refused():
         await bench.opened(opening(context_limit=9000))
         bench.receive(OWNER, step(0, 0, [1] * 5000), step(1, 5000, [1] * 1000))
         await bench.settle(20.0)
+        assert "Settings(journal_bytes=" in bench.links.of(Refused)[-1].message
         assert bench.refusal() == "resource"
         assert len(bench.passed_on()) == 1
         bench.receive(OWNER, step(2, 5000, [1] * 400))

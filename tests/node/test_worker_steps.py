@@ -10,6 +10,7 @@ import pytest
 from manyhands.codec import codec
 from manyhands.domain.ids import SessionId
 from manyhands.domain.messages import Gap, Refused, Replay, Replayed
+from manyhands.domain.settings import Settings
 from manyhands.domain.span import Span
 from manyhands.domain.tensor_frame import TensorFrame
 from manyhands.domain.work import Result, Route, Sampling, Stage, Step, Want
@@ -153,7 +154,7 @@ def test_steps_of_different_sessions_are_computed_together():
         for number, name in enumerate(NAMES):
             bench.receive(OWNER, step(0, 0, [number, 1], ALONE, session=name))
         await bench.settle()
-        assert bench.batches == [len(NAMES)]
+        assert bench.batches == [[2] * len(NAMES)]
         for number, name in enumerate(NAMES):
             (result,) = [one for one in bench.links.of(Result) if one.session == name]
             assert list(result.tokens) == true_tokens([number, 1])
@@ -169,11 +170,26 @@ def test_steps_of_one_session_are_computed_one_after_the_other():
             bench.receive(OWNER, step(number, number, [number], ALONE, session=NAMES[0]))
             bench.receive(OWNER, step(number, number, [number], ALONE, session=NAMES[1]))
         await bench.settle()
-        assert bench.batches == [2, 2, 2]
+        assert bench.batches == [[1, 1]] * 3
         texts = [one.tokens[0] for one in bench.links.of(Result) if one.session == NAMES[0]]
         assert texts == true_tokens([0, 1, 2])
 
     on_bench(test)
+
+
+def test_a_batch_has_no_more_tokens_than_one_chunk():
+    async def test(bench):
+        await open_all(bench)
+        sizes = (3, 2, 9, 2, 3)  # the third alone is longer than a chunk: it goes by itself
+        for size, name in zip(sizes, NAMES, strict=True):
+            bench.receive(OWNER, step(0, 0, range(size), ALONE, session=name))
+        await bench.settle()
+        assert bench.batches == [[3, 2], [9], [2, 3]]
+        texts = {one.session: list(one.tokens) for one in bench.links.of(Result)}
+        assert texts == {n: true_tokens(range(s)) for n, s in zip(NAMES, sizes, strict=True)}
+        assert bench.done == len(NAMES)
+
+    on_bench(test, settings=Settings(beat_every_s=60.0, chunk_tokens=6))
 
 
 def test_a_failing_step_of_a_batch_does_not_hurt_the_others():

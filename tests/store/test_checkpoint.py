@@ -301,6 +301,29 @@ def test_no_folder_no_config_and_an_unknown_family_are_told_apart(broken, tmp_pa
         Checkpoint.open(folder)
 
 
+def test_a_folder_of_another_format_needs_no_config_to_be_told(tmp_path):
+    (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
+    with pytest.raises(CheckpointError, match="GGUF files are not read yet"):
+        Checkpoint.open(tmp_path)
+
+
+def test_a_folder_is_found_from_home_and_what_is_none_is_a_typed_error(broken, monkeypatch):
+    folder = broken("llama")
+    monkeypatch.setenv("HOME", str(folder.parent))
+    monkeypatch.setenv("USERPROFILE", str(folder.parent))
+    assert Checkpoint.open("~/llama").folder == folder
+    for path in ("", None, 7, "meta-llama/Llama-3.2-1B"):
+        with pytest.raises(CheckpointError):
+            Checkpoint.open(path)
+
+
+def test_a_git_lfs_pointer_in_place_of_the_config_is_told(broken):
+    folder = broken("llama")
+    (folder / "config.json").write_text("version https://git-lfs.github.com/spec/v1\nsize 9\n")
+    with pytest.raises(CheckpointError, match=r"config\.json is a git-lfs pointer"):
+        Checkpoint.open(folder)
+
+
 def test_end_tokens_come_from_the_generation_config_first(broken):
     folder = broken("llama")
     assert Checkpoint.open(folder).end_tokens == (1,)

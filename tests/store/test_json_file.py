@@ -31,3 +31,11 @@ def test_a_missing_file_and_a_folder_are_told_as_missing(tmp_path):
     for path in (tmp_path / "absent", tmp_path):
         with pytest.raises(CheckpointError, match="missing"):
             read_object(path)
+
+
+def test_a_git_lfs_pointer_is_told_from_a_damaged_file(tmp_path):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1234\n"
+    (tmp_path / "a.json").write_text(pointer)
+    for read in (read_object, lambda file: read_text(file, 30)):
+        with pytest.raises(CheckpointError, match=r"a\.json is a git-lfs pointer.*git lfs pull"):
+            read(tmp_path / "a.json")

@@ -156,3 +156,19 @@ def test_what_is_no_text_and_what_is_no_id_are_user_errors(ours):
     for ids in ([-1], ["a"], [2**40]):
         with pytest.raises(UserError):
             ours.decode(ids)
+
+
+def test_a_git_lfs_pointer_in_place_of_the_tokenizer_is_told(copy):
+    (copy / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1\nsize 9\n")
+    with pytest.raises(
+        CheckpointError, match=r"tokenizer\.json is a git-lfs pointer.*git lfs pull"
+    ):
+        Tokenizer.open(copy)
+
+
+def test_a_tokenizer_is_found_from_home(copy, monkeypatch):
+    monkeypatch.setenv("HOME", str(copy.parent))
+    monkeypatch.setenv("USERPROFILE", str(copy.parent))
+    assert Tokenizer.open("~/copy").size == Tokenizer.open(copy).size
+    with pytest.raises(CheckpointError, match="give a path"):
+        Tokenizer.open(None)

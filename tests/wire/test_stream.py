@@ -306,6 +306,21 @@ def test_a_message_that_cannot_be_sent_does_not_harm_the_stream():
 
 def test_the_time_of_the_last_frame_is_kept():
     stream = Stream(hello())
-    assert stream.heard_s is None
+    assert stream.heard_s == 0.0
     heard(stream, hello(BEN), now_s=3.5)
     assert stream.heard_s == 3.5
+
+
+def test_how_long_acknowledgements_take_is_learnt_and_one_late_one_changes_it_little():
+    stream = opened(theirs=9)
+    assert stream.usual_acknowledgement_s is None
+    for number in range(3):
+        stream.send(step(number), 0.0)
+    stream.outgoing(10.0)
+    heard(stream, Ack(2), now_s=10.5)  # two at once
+    assert stream.usual_acknowledgement_s == pytest.approx(0.5)
+    heard(stream, example(Beat), now_s=12.0)
+    assert stream.usual_acknowledgement_s == pytest.approx(0.5)
+    heard(stream, Ack(3), now_s=12.5)  # from when it was written, not from when it was sent
+    one_late_s = 4.0 * 0.5 + 0.1  # 2.5 s, but it counts as no more than this
+    assert stream.usual_acknowledgement_s == pytest.approx(0.9 * 0.5 + 0.1 * one_late_s)

@@ -5,8 +5,11 @@ Knows nothing of files or the environment: whoever reads those hands a mapping t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
+from difflib import get_close_matches
+from numbers import Integral, Real
 from typing import Any
 
 from manyhands.errors import BadSetting
@@ -18,7 +21,7 @@ def _knob(default: Any, low: float, high: float, meaning: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Raises BadSetting when a value is outside its range."""
+    """Raises BadSetting when a value is of another type or outside its range."""
 
     beat_every_s: float = _knob(0.25, 0.01, 60, "a stage with a live session beats this often")
     silent_after_s: float = _knob(0.75, 0.05, 600, "the least silence that counts as a loss")
@@ -45,23 +48,41 @@ class Settings:
 
     def __post_init__(self) -> None:
         for knob in fields(self):
-            value, low, high = (
-                getattr(self, knob.name),
-                knob.metadata["low"],
-                knob.metadata["high"],
-            )
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise BadSetting(f"setting {knob.name} is {value!r}; it must be a number")
-            if not low <= value <= high:
-                raise BadSetting(f"setting {knob.name} is {value}; it must be in [{low}, {high}]")
+            object.__setattr__(self, knob.name, _checked(knob, getattr(self, knob.name)))
+
+
+def _checked(knob: Field[Any], value: object) -> int | float:
+    """`value` as the plain number that the knob holds, whole where its default is."""
+    low, high = knob.metadata["low"], knob.metadata["high"]
+    number: int | float | None = None
+    if isinstance(knob.default, int):
+        kind = "a whole number"
+        if not isinstance(value, bool) and isinstance(value, Integral):
+            number = int(value)
+    else:
+        kind = "a number"
+        if not isinstance(value, bool) and isinstance(value, Real):
+            number = float(value) if abs(value) <= high else math.inf
+    if number is None or not low <= number <= high:
+        raise BadSetting(
+            f"setting {knob.name} is {value!r:.200}; it must be {kind} in [{low}, {high}] "
+            f"({knob.metadata['meaning']})"
+        )
+    return number
 
 
 def settings_from(values: Mapping[str, Any]) -> Settings:
-    """`values` over the defaults; an unknown name is a BadSetting that lists near ones."""
-    known = {knob.name: knob for knob in fields(Settings)}
+    """`values` over the defaults.
+
+    Raises BadSetting for what is no mapping, for an unknown name (near ones are told) and for a
+    value of another type or outside its range.
+    """
+    if not isinstance(values, Mapping):
+        raise BadSetting(f"settings are {values!r:.200}; they must map names to numbers")
+    known = [knob.name for knob in fields(Settings)]
     for name in values:
         if name not in known:
-            near = [k for k in known if name[:4] == k[:4]] or list(known)
+            near = get_close_matches(str(name), known) or known
             raise BadSetting(
                 f"there is no setting {name!r}; did you mean one of {', '.join(near)}?"
             )

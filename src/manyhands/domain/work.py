@@ -7,8 +7,9 @@ serve yet is refused by name (NotServed), never ignored.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Literal
 
 from manyhands.domain.ids import ModelId, PeerId, SessionId
@@ -17,13 +18,16 @@ from manyhands.domain.span import Span, is_cover
 from manyhands.domain.tensor_frame import TensorFrame
 from manyhands.errors import BadSampling, ProtocolError
 
+MOST_TOP_N = 2**16
+"""Entries that a list on the wire may have."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How the next token is drawn; `temperature` 0 is greedy.
 
-    Draws depend on (seed, sample, position).
-    Raises BadSampling for a value outside its range.
+    Draws depend on (seed, sample, position). Whole numbers pass where floats are meant, numpy's
+    numbers as plain ones. Raises BadSampling for a value of another type or outside its range.
     """
 
     seed: int = 0
@@ -38,31 +42,62 @@ class Sampling:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        def need(good: bool, name: str, value: object, rule: str) -> None:
-            if not good:
-                raise BadSampling(f"{name} is {value}; it must be {rule}")
+        # numbers of any make (numpy's, say) become plain ones: the wire can send no others
+        for name, below, rule in _WHOLES:
+            object.__setattr__(self, name, _whole(name, getattr(self, name), below, rule))
+        for name, is_good, rule in _REALS:
+            object.__setattr__(self, name, _real(name, getattr(self, name), is_good, rule))
+        object.__setattr__(self, "logit_bias", _biases(self.logit_bias))
 
-        for name in ("temperature", "repetition_penalty", "presence_penalty", "frequency_penalty"):
-            need(math.isfinite(getattr(self, name)), name, getattr(self, name), "a finite number")
-        need(0 <= self.seed < 2**64, "seed", self.seed, "in [0, 2**64)")
-        need(0 <= self.sample_index < 2**32, "sample_index", self.sample_index, "in [0, 2**32)")
-        need(0 <= self.temperature <= 100, "temperature", self.temperature, "in [0, 100]")
-        need(self.top_k >= 0, "top_k", self.top_k, "0 (off) or more")
-        need(0 < self.top_p <= 1, "top_p", self.top_p, "in (0, 1]")
-        need(0 <= self.min_p <= 1, "min_p", self.min_p, "in [0, 1]")
-        need(
-            0 < self.repetition_penalty <= 100,
-            "repetition_penalty",
-            self.repetition_penalty,
-            "in (0, 100]",
+
+_WHOLES = (
+    ("seed", 2**64, "a whole number in [0, 2**64)"),
+    ("sample_index", 2**32, "a whole number in [0, 2**32)"),
+    ("top_k", math.inf, "a whole number, 0 (off) or more"),
+)
+"""Field, what it must be below, and how that is told."""
+
+_REALS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+    ("temperature", lambda value: 0 <= value <= 100, "a number in [0, 100]"),
+    ("top_p", lambda value: 0 < value <= 1, "a number in (0, 1]"),
+    ("min_p", lambda value: 0 <= value <= 1, "a number in [0, 1]"),
+    ("repetition_penalty", lambda value: 0 < value <= 100, "a number in (0, 100]"),
+    ("presence_penalty", lambda value: -100 <= value <= 100, "a number in [-100, 100]"),
+    ("frequency_penalty", lambda value: -100 <= value <= 100, "a number in [-100, 100]"),
+)
+"""Field, its range (NaN is in none), and how that is told."""
+
+
+def _whole(name: str, value: object, below: float, rule: str) -> int:
+    if not isinstance(value, bool) and isinstance(value, Integral):
+        number = int(value)
+        if 0 <= number < below:
+            return number
+    raise BadSampling(f"{name} is {value!r:.200}; it must be {rule}")
+
+
+def _real(name: str, value: object, is_good: Callable[[float], bool], rule: str) -> float:
+    if not isinstance(value, bool) and isinstance(value, Real):
+        try:
+            number = float(value)
+        except OverflowError:  # a whole number larger than every float
+            number = math.nan
+        if is_good(number):
+            return number
+    raise BadSampling(f"{name} is {value!r:.200}; it must be {rule}")
+
+
+def _biases(value: object) -> dict[int, float]:
+    if not isinstance(value, Mapping):
+        raise BadSampling(
+            f"logit_bias is {value!r:.200}; it must map token ids to numbers, as {{5: -1.5}}"
         )
-        need(abs(self.presence_penalty) <= 100, "presence_penalty", self.presence_penalty, "±100")
-        need(
-            abs(self.frequency_penalty) <= 100, "frequency_penalty", self.frequency_penalty, "±100"
+    return {
+        _whole("logit_bias token", token, math.inf, "a token id, a whole number of 0 or more"): (
+            _real("logit_bias", bias, lambda number: number < math.inf, "a number or -inf")
         )
-        for token, bias in self.logit_bias.items():
-            need(token >= 0, "logit_bias token", token, "a token id")
-            need(not math.isnan(bias) and bias != math.inf, "logit_bias", bias, "a number or -inf")
+        for token, bias in value.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +135,7 @@ class Want:
     """What the owner wants back, for no row, the last row or every row of a step.
 
     `top_n` likeliest tokens with log-probabilities; `logits` and `hidden` as tensors; `pooled` one
-    vector of the whole step.
+    vector of the whole step. Raises BadSampling for a `top_n` that no result could carry.
     """
 
     rows: Literal["none", "last", "all"] = "last"
@@ -110,6 +145,10 @@ class Want:
     logits: bool = False
     hidden: bool = False
     pooled: bool = False
+
+    def __post_init__(self) -> None:
+        rule = f"a whole number in [0, {MOST_TOP_N}]"
+        object.__setattr__(self, "top_n", _whole("top_n", self.top_n, MOST_TOP_N + 1, rule))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,12 @@ from manyhands.domain.span import Span
 from manyhands.engine.engine import Engine, Weights
 from manyhands.errors import BadSetting
 
+MOST_THREADS = 4096
+"""More than the cores of any one machine; torch breaks in its own words on absurd numbers."""
+
 _FORMATS = {"F32": "fp32", "BF16": "bf16", "F16": "fp16"}
+_NAMES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+_UNTOLD_MEMORY_BYTES = 8 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +38,34 @@ class Kind:
 def choose(engine: str, dtype: str, threads: int | None, spec: ModelSpec, weights: Weights) -> Kind:
     """The engine named, or for `auto` torch where it is installed.
 
-    Raises BadSetting for unknown names, for torch where there is none, and for a dtype or threads
-    that numpy cannot follow.
+    `dtype` is auto, fp32, bf16 or fp16, or torch's name of one. Raises BadSetting for unknown
+    names, for torch where there is none, and for a dtype or threads that the engine cannot follow.
     """
     if engine not in ("auto", "numpy", "torch"):
         raise BadSetting(f"engine is {engine!r}; it must be auto, numpy or torch")
+    if not isinstance(dtype, str):
+        raise BadSetting(
+            f"dtype is {dtype!r:.200}; it must be the name auto, fp32, bf16 or fp16, as a text"
+        )
+    wanted = _NAMES.get(dtype, dtype)
     has_torch = importlib.util.find_spec("torch") is not None
     if engine == "torch" and not has_torch:
-        raise BadSetting("engine torch is not installed; pip install 'manyhands[torch]', or numpy")
+        raise BadSetting(
+            "engine is 'torch', which is not installed here: pip install -e '.[torch]' in your "
+            "clone, or use engine='numpy'"
+        )
     if engine == "torch" or (engine == "auto" and has_torch):
-        return _torch(dtype, threads, spec, weights)
-    if dtype not in ("auto", "fp32") or threads is not None:
-        raise BadSetting("the numpy engine computes in fp32 and chooses its threads itself")
+        return _torch(wanted, threads, spec, weights)
+    if wanted not in ("auto", "fp32"):
+        raise BadSetting(
+            f"dtype is {dtype!r}; the numpy engine computes in fp32 only: leave it out (bf16 and "
+            "fp16 need engine='torch')"
+        )
+    if threads is not None:
+        raise BadSetting(
+            f"threads is {threads!r:.200}; the numpy engine leaves threads to BLAS: leave it out, "
+            "or use engine='torch'"
+        )
     return _numpy(spec, weights)
 
 
@@ -59,6 +80,11 @@ def _numpy(spec: ModelSpec, weights: Weights) -> Kind:
 
 
 def _torch(dtype: str, threads: int | None, spec: ModelSpec, weights: Weights) -> Kind:
+    if threads is not None and not (type(threads) is int and 1 <= threads <= MOST_THREADS):
+        raise BadSetting(
+            f"threads is {threads!r:.200}; it must be a whole number in [1, {MOST_THREADS}], or "
+            "left out for torch's own choice"
+        )
     import torch
 
     from manyhands.engine import torch_blocks
@@ -103,6 +129,11 @@ def this_device() -> Device:
 
 def _free_memory_bytes() -> int:
     try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return 8 << 30
+        return _memory_bytes(os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf, macOS not these names
+        return _UNTOLD_MEMORY_BYTES
+
+
+def _memory_bytes(pages: int, page_bytes: int) -> int:
+    """What the system told, or 8 GiB where it told none: sysconf says -1 for what it knows not."""
+    return pages * page_bytes if pages > 0 and page_bytes > 0 else _UNTOLD_MEMORY_BYTES

@@ -192,8 +192,8 @@ class KvCache(Generic[A]):
         if needed_bytes > self.room():
             raise ResourceError(
                 f"key/value memory needs {needed_bytes} bytes more, {self.room()} of "
-                f"{self._budget_bytes} are free ({len(self._memories)} sessions open); close "
-                "sessions, shorten the context or raise kv_bytes"
+                f"{self._budget_bytes} are free ({len(self._memories)} sessions open); end other "
+                "answers, ask for fewer tokens, or raise kv_bytes (Settings(kv_bytes=…))"
             )
 
     def _pair(self, shape: BlockShape, capacity: int) -> tuple[A, A]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from math import inf
 
@@ -24,6 +25,7 @@ from manyhands.domain.swarm import (
     Swarm,
     apply,
 )
+from manyhands.errors import ProtocolError
 from manyhands.node.peers import Clock
 from manyhands.trust.signature import KeyPair, sign_record, verify_record
 
@@ -31,6 +33,19 @@ log = logging.getLogger(__name__)
 
 FORGET_LIVES = 10
 """A peer that was not heard of for this many lives of a record is not looked for any more."""
+
+KEPT_RECORDS = 4096
+"""The most records a directory keeps, and the most peers it remembers.
+
+Keys cost nothing, so whoever may speak to us can make up as many peers as it likes; until net/tcp
+brings membership (who may join at all), this bounds what that costs, and no more than that.
+"""
+
+PIECE_RECORDS = 256
+"""So many records go in one message; a frame has a cap."""
+
+LOOKED_FOR = 64
+"""So many absent peers are dialled in one round, the others in the next ones."""
 
 Send = Callable[[PeerId, Announce], None]
 
@@ -64,6 +79,7 @@ class Directory:
         self._gone: dict[PeerId, int] = {}
         self._addresses: dict[PeerId, str] = {}
         self._forget_s: dict[PeerId, float] = {}
+        self._warned: set[tuple[PeerId, str]] = set()
         self._address = ""
         self._sequence = 0
         self._changed = asyncio.Event()
@@ -74,10 +90,7 @@ class Directory:
             await asyncio.sleep(self._settings.record_every_s)
             self._expire()
             self.announce()
-            neighbours = self._neighbours()
-            for peer in self._addresses:
-                if peer not in neighbours:
-                    self._send(peer, self._everything())
+            self._look()
 
     def start(self, address: str) -> None:
         """From now on we can be reached at `address`."""
@@ -88,7 +101,7 @@ class Directory:
         """Make a first contact; its records come back."""
         self._addresses[peer] = address
         self._forget_s[peer] = inf
-        self._send(peer, self._everything())
+        self._greet(peer)
 
     def announce(self) -> None:
         """Say anew what we are and hold; called whenever that changes."""
@@ -117,7 +130,7 @@ class Directory:
 
     def connected(self, peer: PeerId) -> None:
         """A new neighbour is told everything."""
-        self._send(peer, self._everything())
+        self._say(peer, tuple(self._records.values()))
 
     def receive(self, source: PeerId, announce: Announce) -> None:
         """Check records, keep the newer ones, pass them on."""
@@ -125,7 +138,9 @@ class Directory:
         for signed in news:
             self._apply(RecordSeen(signed.record))
         if news:
-            self._tell(news, source)
+            self._make_room()
+            kept = tuple(one for one in news if self._records.get(one.record.peer) is one)
+            self._tell(kept, source)
 
     def lost(self, peer: PeerId) -> None:
         """Our connection to this peer ended: it is gone until it speaks again."""
@@ -145,10 +160,13 @@ class Directory:
     def _believe(self, source: PeerId, signed: SignedRecord) -> bool:
         record = signed.record
         known = self._records.get(record.peer)
-        latest_s = self._clock() + 2 * self._settings.record_life_s
-        if record.peer == self._keys.peer or not self._clock() < record.expires_s <= latest_s:
+        if record.peer == self._keys.peer:
             return False
         if known is not None and known.record.sequence >= record.sequence:
+            return False
+        latest_s = self._clock() + 2 * self._settings.record_life_s
+        if not self._clock() < record.expires_s <= latest_s:
+            self._warn_of_clocks(source, signed)
             return False
         if source != record.peer and record.sequence <= self._gone.get(record.peer, -1):
             return False  # hearsay about a peer that we saw leave
@@ -170,16 +188,90 @@ class Directory:
                 self.lost(peer)
         for peer in [peer for peer, until_s in self._forget_s.items() if until_s <= now_s]:
             if peer not in self._records:
-                for known in (self._forget_s, self._addresses, self._gone):
-                    known.pop(peer, None)
+                self._forget(peer)
 
-    def _everything(self) -> Announce:
-        return Announce(tuple(self._records.values()))
+    def _warn_of_clocks(self, source: PeerId, signed: SignedRecord) -> None:
+        """Tell the user once of a peer that nobody sees because its clock, or ours, is wrong.
+
+        Hearsay that has expired tells nothing of clocks: it is what is left of a peer that went.
+        """
+        record = signed.record
+        ahead_s = record.expires_s - self._settings.record_life_s - self._clock()
+        if (ahead_s < 0 and source != record.peer) or (record.peer, "clock") in self._warned:
+            return
+        if verify_record(signed):
+            self._warn_once(
+                record.peer,
+                "clock",
+                f"the record of peer {short(record.peer)} is refused: its clock seems to be "
+                f"{abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} ours; set the "
+                "clocks of both machines (and record_life_s alike)",
+            )
+
+    def _warn_once(self, peer: PeerId, reason: str, text: str) -> None:
+        """Warn of a peer once for each reason; made-up peers cannot fill the log for ever."""
+        if (peer, reason) not in self._warned and len(self._warned) < KEPT_RECORDS:
+            self._warned.add((peer, reason))
+            log.warning(text)
+
+    def _make_room(self) -> None:
+        """Forget what is over the bounds: never ourselves, a neighbour, or a first contact."""
+        staying = {self._keys.peer, *self._neighbours()}
+        over = len(self._records) - KEPT_RECORDS
+        if over > 0:
+            expires_s = {peer: signed.record.expires_s for peer, signed in self._records.items()}
+            for peer in _soonest(expires_s, over, staying):
+                del self._records[peer]
+                self._forget(peer)
+                self._apply(PeerGone(peer))
+        over = len(self._forget_s) - KEPT_RECORDS
+        if over > 0:
+            for peer in _soonest(self._forget_s, over, staying | self._records.keys()):
+                self._forget(peer)
+
+    def _forget(self, peer: PeerId) -> None:
+        """Look for this peer no more, unless it is a first contact."""
+        if self._forget_s.get(peer) != inf:
+            for known in (self._forget_s, self._addresses, self._gone):
+                known.pop(peer, None)
+
+    def _look(self) -> None:
+        """Dial known peers that are no neighbours, in turns."""
+        neighbours = frozenset(self._neighbours())
+        absent = [peer for peer in self._addresses if peer not in neighbours]
+        for peer in absent[:LOOKED_FOR]:
+            self._addresses[peer] = self._addresses.pop(peer)  # to the end of the row
+            self._greet(peer)
+
+    def _greet(self, peer: PeerId) -> None:
+        """Dial by saying who we are; once connected, both sides say everything."""
+        mine = self._records.get(self._keys.peer)
+        self._say(peer, (mine,) if mine is not None else ())
 
     def _tell(self, records: tuple[SignedRecord, ...], source: PeerId | None) -> None:
-        for peer in self._neighbours():
-            if peer != source:
-                self._send(peer, Announce(records))
+        if records:
+            for peer in self._neighbours():
+                if peer != source:
+                    self._say(peer, records)
+
+    def _say(self, peer: PeerId, records: tuple[SignedRecord, ...]) -> None:
+        """Send records in pieces that fit a frame; what cannot be sent keeps back nothing else."""
+        for first in range(0, max(len(records), 1), PIECE_RECORDS):
+            self._send_piece(peer, records[first : first + PIECE_RECORDS])
+
+    def _send_piece(self, peer: PeerId, piece: tuple[SignedRecord, ...]) -> None:
+        try:
+            self._send(peer, Announce(piece))
+        except ProtocolError as error:
+            half = len(piece) // 2
+            if half:
+                self._send_piece(peer, piece[:half])
+                self._send_piece(peer, piece[half:])
+            elif piece:
+                name = piece[0].record.peer
+                self._warn_once(
+                    name, "size", f"the record of peer {short(name)} cannot be sent: {error}"
+                )
 
     def _apply(self, event: Event) -> None:
         before = self.swarm
@@ -187,3 +279,11 @@ class Directory:
         if self.swarm is not before:
             self._changed.set()
             self._changed = asyncio.Event()
+
+
+def _soonest(
+    times_s: Mapping[PeerId, float], count: int, staying: AbstractSet[PeerId]
+) -> list[PeerId]:
+    """The `count` peers whose time comes first, but for those that stay and those without end."""
+    others = [peer for peer, at_s in times_s.items() if peer not in staying and at_s != inf]
+    return sorted(others, key=times_s.__getitem__)[:count]

@@ -1,14 +1,13 @@
 """All stage memories of one peer, by session and span, and the newest epoch of each session.
 
-Knows nothing of links or engines.
+Knows nothing of links.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from manyhands.domain.ids import SessionId
 from manyhands.domain.span import Span
+from manyhands.engine.engine import Engine
 from manyhands.node.stage import StageMemory
 
 Key = tuple[SessionId, Span]
@@ -19,19 +18,22 @@ class Memories:
 
     def __init__(self) -> None:
         self.by_key: dict[Key, StageMemory] = {}
+        self._engines: dict[Key, Engine] = {}
         self._newest: dict[SessionId, int] = {}
 
-    def add(self, memory: StageMemory) -> None:
-        """Keep a memory."""
+    def add(self, memory: StageMemory, engine: Engine) -> None:
+        """Keep a memory, and the engine that holds its keys and values."""
         self.by_key[memory.session, memory.span] = memory
+        self._engines[memory.session, memory.span] = engine
 
-    def restore(self, memories: Mapping[Key, StageMemory]) -> None:
-        """Take over what a former life of this peer kept; owners will judge what it is worth."""
-        self.by_key.update(memories)
+    def engine(self, memory: StageMemory) -> Engine:
+        """The engine this memory was opened in: another that covers its span knows it not."""
+        return self._engines[memory.session, memory.span]
 
     def remove(self, memory: StageMemory) -> None:
         """Forget a memory."""
         self.by_key.pop((memory.session, memory.span), None)
+        self._engines.pop((memory.session, memory.span), None)
         if not self.of(memory.session):
             self._newest.pop(memory.session, None)
 

@@ -55,6 +55,7 @@ class _Channel:
         self.waiting: deque[Message] = deque()
         self.is_dialling = False
         self.dialled_s = 0.0
+        self.greeting_s: float | None = None
         self.is_ours = False
         self.open_since_s: float | None = None
         self.is_flush_due = False
@@ -63,8 +64,13 @@ class _Channel:
 
     def adopt(self, connection: Connection, stream: Stream, *, is_ours: bool) -> None:
         self.connection, self.stream, self.is_ours = connection, stream, is_ours
-        self.open_since_s = self.silent_since_s = None
+        self.open_since_s = self.silent_since_s = self.greeting_s = None
         self.written.clear()
+
+    def usual_s(self) -> float | None:
+        """What a confirmation usually takes here, or the greeting took; None if unknown."""
+        known_s = self.stream.usual_acknowledgement_s if self.stream is not None else None
+        return self.greeting_s if known_s is None else known_s
 
     def clear(self) -> None:
         self.connection = self.stream = self.open_since_s = None
@@ -91,6 +97,7 @@ class Peers:
         self._tasks: asyncio.TaskGroup | None = None
         self._early: deque[asyncio._CoroutineLike[None]] = deque()
         self._is_over = False
+        self._watched_s = clock()
 
     async def listen(self) -> str:
         """Take connections; returns our address."""
@@ -253,6 +260,8 @@ class Peers:
 
     def _opened(self, channel: _Channel) -> None:
         channel.open_since_s = self._clock()
+        if channel.is_ours:  # the dial and the Hello were a round trip each
+            channel.greeting_s = (channel.open_since_s - channel.dialled_s) / 2
         while channel.waiting and channel.stream is not None:
             channel.stream.send(channel.waiting.popleft(), self._clock())
         self._flush(channel)
@@ -322,15 +331,32 @@ class Peers:
     def _watch(self) -> None:
         """Report links on which what was sent stays unconfirmed for too long, again and again."""
         now_s, least_s = self._clock(), self._settings.silent_after_s
+        late_s, self._watched_s = now_s - self._watched_s, now_s
+        if late_s > 3 * self._settings.beat_every_s:
+            return  # we ourselves were held up: confirmations may lie unread
         for channel in list(self._channels.values()):
             self._end_if_mute(channel)
             age_s, told_s = self._waited_s(channel), channel.silent_since_s
             if age_s is None:
                 channel.silent_since_s = None
-            elif age_s > least_s and (told_s is None or now_s - told_s > least_s):
+            elif age_s > self._limit_s(channel) and (told_s is None or now_s - told_s > least_s):
                 channel.silent_since_s = now_s
                 log.info("peer %s confirms nothing for %.2f s", short(channel.peer), age_s)
                 self._listener.link_lost(channel.peer, channel.lane, "silent")
+
+    def _limit_s(self, channel: _Channel) -> float:
+        """How long a confirmation may take: several times what it usually takes.
+
+        A link that has confirmed nothing yet is taken to be like the slowest other one we know.
+        """
+        settings = self._settings
+        usual_s = channel.usual_s()
+        if usual_s is None:
+            others = [one.usual_s() for one in self._channels.values()]
+            usual_s = max((other for other in others if other is not None), default=None)
+        if usual_s is None:
+            return max(settings.silent_after_s, settings.dial_deadline_s / 2)
+        return max(settings.silent_after_s, settings.silent_factor * usual_s)
 
     def _end_if_mute(self, channel: _Channel) -> None:
         """A connection that was made but brings no Hello must not keep messages waiting forever."""

@@ -12,12 +12,13 @@ import logging
 from manyhands.domain.ids import PeerId, short
 from manyhands.domain.messages import Ready, Replay, Replayed, Rewire
 from manyhands.domain.work import Result, Route, SessionOpen, Stage, Want
-from manyhands.errors import DeadlinePassed, NoStandIn
+from manyhands.errors import DeadlinePassed, ManyhandsError, NoStandIn
 from manyhands.node.ring import Ring
 from manyhands.node.setback import Setback
 from manyhands.node.stage import history_digest
 from manyhands.plan.cost import Cost
 from manyhands.plan.recovery import OWNER, Facts, ReplaySpan, chunks, new_route, replays, stand_ins
+from manyhands.plan.routing import route_s
 
 log = logging.getLogger(__name__)
 
@@ -34,15 +35,28 @@ class Recovery:
         self._began_s: float | None = None
         self._ready_s = 0.0
         self._refused: set[tuple[frozenset[PeerId], str]] = set()
+        self._complained: set[PeerId] = set()
 
     def progressed(self) -> None:
         """A new token came: time and tries are counted anew."""
         if self._began_s is not None and self._ring.epoch > 1:
             self.recovered_s.append(self._ready_s - self._began_s)
+        self._count_anew()
+
+    def _count_anew(self) -> None:
         self._attempts, self._began_s = 0, None
         self._refused.clear()
+        self._complained.clear()
 
     async def run(self, setback: Setback | None) -> None:
+        """See `_run`; an error that goes to the user ends the count of time and tries."""
+        try:
+            await self._run(setback)
+        except ManyhandsError:
+            self._count_anew()
+            raise
+
+    async def _run(self, setback: Setback | None) -> None:
         """Make every stage of a route ready and filled up to what is confirmed.
 
         `setback` is None at the opening. Time and tries count from the first setback until a token
@@ -75,8 +89,14 @@ class Recovery:
                 return
 
     def _note(self, setback: Setback) -> None:
-        """Suspect whom it names. The same refusal twice is no accident: raise it."""
+        """Suspect whom it names. What happens twice is no accident: a refusal is then raised, and
+        a peer that only complains is suspected itself.
+        """
         log.info("session %s: %s", short(self._ring.terms.session), setback)
+        if setback.said_by in self._complained:
+            setback.lost |= {setback.said_by}
+        elif setback.said_by is not None:
+            self._complained.add(setback.said_by)
         self._ring.suspicions.add(setback)
         if setback.cause is not None:
             refusal = (setback.lost, setback.cause.code)
@@ -133,22 +153,30 @@ class Recovery:
     async def _take_up(self, route: Route) -> list[int]:
         """Begin a new epoch on `route`; how many tokens each stage holds, once all are ready."""
         ring = self._ring
-        before = ring.route.stages
         ring.begin(route)
         for number, stage in enumerate(route.stages):
-            is_known = stage in before and stage.peer not in ring.reopen
+            is_known = stage in ring.opened and stage.peer not in ring.reopen
             opening = self._rewire(number) if is_known else self._open(number)
             ring.send(stage.peer, opening)
+        self._expect(route)
         lengths: dict[int, int] = {}
-        until_s = ring.clock() + ring.settings.load_deadline_s
+        until_s = ring.clock() + ring.settings.load_deadline_s  # loading has a deadline of its own
         while len(lengths) < len(route) and ring.rules.wait_until_ready:
-            message = await ring.next(until_s, "readiness of every stage")
+            message = await ring.next("readiness of every stage", until_s)
             if isinstance(message, Ready):
                 lengths[message.stage] = self._usable(message)
         for stage in route.stages:
             self._label(stage)
+            ring.opened.add(stage)
             ring.reopen.discard(stage.peer)
         return [lengths.get(number, 0) for number in range(len(route))]
+
+    def _expect(self, route: Route) -> None:
+        """Tell the watch how long the plan thinks that one chunk takes."""
+        ring = self._ring
+        swarm, cost = ring.view.swarm, Cost(tokens=ring.settings.chunk_tokens)
+        if all(stage.peer in swarm.peers for stage in route.stages):
+            ring.liveness.expect(route_s(swarm, ring.terms.spec, ring.terms.owner, route, cost))
 
     def _label(self, stage: Stage) -> None:
         record = self._ring.view.swarm.peers.get(stage.peer)
@@ -201,7 +229,7 @@ class Recovery:
             self._send_replay(span, ring.sequence - count)
         waiting = {span.through for span in spans}
         while waiting:
-            message = await ring.next(ring.clock() + ring.liveness.patience_s(), "replay")
+            message = await ring.next("replay")
             if isinstance(message, Replayed) and message.length >= ring.confirmed:
                 waiting.discard(message.stage)
             elif isinstance(message, Result) and message.sequence == ring.sequence - 1:

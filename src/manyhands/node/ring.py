@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
 from manyhands.domain.ids import ModelId, PeerId, SessionId, short
@@ -27,8 +28,8 @@ from manyhands.domain.profile import Profile
 from manyhands.domain.settings import Settings
 from manyhands.domain.swarm import Swarm
 from manyhands.domain.tensor_frame import TensorFrame
-from manyhands.domain.work import Result, Route, Sampling, Step, Want
-from manyhands.errors import CheckpointError, NotServed, UserError, from_code
+from manyhands.domain.work import Result, Route, Sampling, Stage, Step, Want
+from manyhands.errors import BadSampling, ContextOverflow, from_code
 from manyhands.node.liveness import Liveness
 from manyhands.node.peers import Clock, Loss
 from manyhands.node.rules import Rules
@@ -93,6 +94,7 @@ class Ring:
         self.confirmed = 0
         self.route = Route(())
         self.epoch, self.sequence, self.branch = 0, 0, 0
+        self.opened: set[Stage] = set()
         self.reopen: set[PeerId] = set()
         self.kernels: dict[str, None] = {}
         self.suspicions = Suspicions(clock, settings.forgive_after_s)
@@ -106,7 +108,7 @@ class Ring:
         self.route = route
         self.epoch += 1
         self.sequence = self.branch = 0
-        self.liveness.begin(len(route))
+        self.liveness.begin([stage.peer for stage in route.stages])
 
     def send_step(
         self,
@@ -153,6 +155,12 @@ class Ring:
         self._inbox.append(message)
         self._arrived.set()
 
+    def resume(self) -> None:
+        """The user speaks again: losses that time may have healed meanwhile count no more."""
+        kept = [item for item in self._inbox if not _may_have_healed(item)]
+        self._inbox = deque(kept)
+        self.liveness.resume()
+
     def link_lost(self, peer: PeerId, loss: Loss) -> None:
         """Our own connection to `peer` was lost or is silent."""
         if peer in self.route.peers() and self.rules.new_epoch_on_reconnect:
@@ -163,8 +171,12 @@ class Ring:
                 self._inbox.append(down)
             self._arrived.set()
 
-    async def next(self, until_s: float, what: str) -> FromStage:
-        """The next message of this epoch. Raises Setback for a loss, silence, or at `until_s`."""
+    async def next(self, what: str, until_s: float = inf) -> FromStage:
+        """The next message of this epoch.
+
+        Raises Setback for a loss, for silence, at `until_s`, or, where no such end is given, when
+        nobody has been at work for too long.
+        """
         while True:
             while self._inbox:
                 item = self._inbox.popleft()
@@ -176,7 +188,9 @@ class Ring:
                     return self._good(item)
             self._check_alive()
             now_s = self.clock()
-            if now_s >= until_s:
+            is_idle = until_s == inf and self.liveness.is_idle()
+            if now_s >= until_s or is_idle:
+                self.liveness.doubt()
                 raise Setback(f"no {what} came in time")
             self._arrived.clear()
             try:
@@ -220,7 +234,8 @@ class Ring:
                     broken=frozenset({(source, target)}),
                 )
             case Gap(_, _, stage, length):
-                raise Setback(f"stage {stage} holds only {length} tokens")
+                peer = self.route.stages[stage].peer
+                raise Setback(f"stage {stage} holds only {length} tokens", said_by=peer)
             case Refused():
                 self._raise_refusal(message)
             case Ready() | Replayed():
@@ -230,12 +245,18 @@ class Ring:
         return message
 
     def _raise_refusal(self, refused: Refused) -> None:
-        """An error of the user's goes to the user; any other is the peer's: another may serve."""
+        """What the user asked wrongly goes to the user; else another peer may serve."""
         error = from_code(refused.code, refused.message)
-        if isinstance(error, UserError) and not isinstance(error, (CheckpointError, NotServed)):
+        if isinstance(error, (BadSampling, ContextOverflow)):
             raise error
         peer = self.route.stages[refused.stage].peer
         if error.code == "session_unknown":
             self.reopen.add(peer)
-            raise Setback(str(error))
+            raise Setback(str(error), said_by=peer)
         raise Setback(str(error), lost=frozenset({peer}), cause=error)
+
+
+def _may_have_healed(item: FromStage | PeerDown) -> bool:
+    if isinstance(item, PeerDown):
+        return item.loss == "silent"  # a closed connection stays closed: its memory is in doubt
+    return isinstance(item, LinkLost)

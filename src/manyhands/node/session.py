@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from manyhands.domain.ids import PeerId
+from manyhands.domain.ids import PeerId, short
 from manyhands.domain.messages import Message, SessionClose
 from manyhands.domain.settings import Settings
 from manyhands.domain.tensor_frame import TensorFrame
@@ -89,7 +89,7 @@ class Session:
                 f"({most}) go at once"
             )
         ring.tokens[first:] = token_ids
-        ring.liveness.resume()
+        ring.resume()
         results: list[Result] = []
         while True:
             try:
@@ -111,6 +111,21 @@ class Session:
         """Tell every stage to free the session."""
         for peer in self.ring.route.peers():
             self.ring.send(peer, SessionClose(self.terms.session))
+
+    def _check(self, result: Result, want: Want, tokens: int) -> None:
+        """Raise a Setback unless the last stage answered what it was asked."""
+        rows = {"none": 0, "last": 1, "all": tokens}[want.rows]
+        vocabulary = self.terms.spec.vocabulary
+        is_whole = len(result.tokens) == (rows if want.token else 0)
+        is_known = all(0 <= token < vocabulary for token in result.tokens)
+        has_tensor = want.logits or want.hidden
+        has_rows = result.tensor is not None and result.tensor.shape[0] == rows
+        is_ranked = len(result.top_ids) == len(result.top_logprobs) == (rows if want.top_n else 0)
+        is_scored = len(result.chosen_logprob) == (rows if want.token and want.logprob else 0)
+        is_said = is_whole and is_known and is_ranked and is_scored
+        if not is_said or (has_tensor and rows and not has_rows):
+            peer = self.ring.route.stages[-1].peer
+            raise Setback(f"peer {short(peer)} answers nonsense", lost=frozenset({peer}))
 
     def _rows_at_once(self, want: Want) -> int:
         """Tokens in one step: no more than whose answer fits into one frame."""
@@ -146,9 +161,11 @@ class Session:
                 )
                 in_flight.append((sequence, after))
                 position = after
-            message = await ring.next(ring.clock() + ring.liveness.patience_s(), "result")
+            message = await ring.next("result")
             sequence, after = in_flight[0]
             if isinstance(message, Result) and message.sequence == sequence:
+                wanted = want if want.rows == "all" or after == last else NOTHING
+                self._check(message, wanted, after - ring.confirmed)
                 in_flight.popleft()
                 ring.confirmed = after
                 ring.liveness.progressed()

@@ -9,7 +9,11 @@ from manyhands.plan.routing import Ends
 
 
 class Setback(Exception):
-    """The epoch cannot go on. Stays in the session: it ends in a new epoch or a typed error."""
+    """The epoch cannot go on. Stays in the session: it ends in a new epoch or a typed error.
+
+    `lost` and `broken` are to be avoided; `cause` is what a peer refused; `said_by` complained
+    without naming anybody, which it may do once.
+    """
 
     def __init__(
         self,
@@ -17,9 +21,10 @@ class Setback(Exception):
         lost: frozenset[PeerId] = frozenset(),
         broken: frozenset[Ends] = frozenset(),
         cause: ManyhandsError | None = None,
+        said_by: PeerId | None = None,
     ) -> None:
         super().__init__(reason)
-        self.lost, self.broken, self.cause = lost, broken, cause
+        self.lost, self.broken, self.cause, self.said_by = lost, broken, cause, said_by
 
 
 class Suspicions:

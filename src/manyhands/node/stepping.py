@@ -14,7 +14,7 @@ from manyhands.domain.ids import PeerId, short
 from manyhands.domain.messages import Gap, Message, Refused, Replay, Replayed, Rewire
 from manyhands.domain.settings import Settings
 from manyhands.domain.tensor_frame import TensorFrame
-from manyhands.domain.work import Result, SessionOpen, Step
+from manyhands.domain.work import Result, SessionOpen, Step, Want
 from manyhands.engine.compute import Compute
 from manyhands.engine.engine import Engine, Output
 from manyhands.errors import ManyhandsError, ProtocolError, ResourceError
@@ -23,6 +23,7 @@ from manyhands.node.memories import Memories
 from manyhands.node.peers import Clock
 from manyhands.node.rules import Rules
 from manyhands.node.stage import Ruling, StageMemory
+from manyhands.plan.recovery import chunks
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class Stepping:
         self._memories, self._compute = memories, compute
         self._clock, self._settings = clock, settings
         self._send, self._rules = send, rules
+        self.running_since_s: float | None = None
 
     def let_in(self, source: PeerId, step: Step) -> StageMemory | None:
         """The memory a step is for, if it comes from the stage before and the rules let it in."""
@@ -94,14 +96,44 @@ class Stepping:
 
     async def run(self, engine: Engine, taken: list[Taken]) -> None:
         """Compute, commit, pass on. A batch that fails is redone one by one."""
-        started_s = self._clock()
+        self.running_since_s = started_s = self._clock()
         outcomes = await self._compute_batch(engine, taken)
         if len(taken) > 1 and any(outcome.error is not None for outcome in outcomes):
             outcomes = [(await self._compute_batch(engine, [one]))[0] for one in taken]
         spent_s = self._clock() - started_s
+        self.running_since_s = None
         for one, outcome in zip(taken, outcomes, strict=True):
-            self._finish(one, outcome, spent_s)
-            one.done()
+            try:
+                self._finish(one, outcome, spent_s)
+            except Exception as error:  # the role's top loop: no step may end the worker
+                log.exception("a step could not be passed on")
+                refuse(self._send, one.memory.owner, one.step, ManyhandsError(repr(error)))
+            finally:
+                one.done()
+
+    def replay(self, replay: Replay) -> None:
+        """Send journal rows again, as ordinary steps that nobody wants an answer to."""
+        memory = self._memories.at(replay.session, replay.stage)
+        if memory is None or memory.epoch != replay.epoch:
+            return  # of an epoch that is over
+        if memory.length < replay.last or memory.next_stage is None:
+            self._send(memory.owner, Gap(memory.session, memory.epoch, memory.stage, memory.length))
+            return
+        pieces = chunks(replay.first, replay.last, replay.chunk)
+        for number, (first, last) in enumerate(pieces):
+            step = Step(
+                session=replay.session,
+                epoch=replay.epoch,
+                sequence=replay.sequence + number,
+                branch=replay.branch,
+                position=first,
+                token_ids=tuple(memory.tokens[first:last]),
+                stage=replay.stage + 1,
+                through=replay.through,
+                want=Want(rows="none", token=False),
+                tensor=memory.journal.rows(first, last),
+            )
+            self._send(memory.next_stage.peer, step)
 
     async def _compute_batch(self, engine: Engine, taken: list[Taken]) -> list[_Outcome]:
         def work() -> list[_Outcome]:

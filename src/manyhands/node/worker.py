@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from typing import Protocol, assert_never
 
 from manyhands.codec import codec
-from manyhands.domain.ids import ModelId, PeerId, short
+from manyhands.domain.ids import PeerId, short
 from manyhands.domain.messages import (
     Beat,
-    Gap,
     LinkLost,
     Message,
     Ready,
@@ -28,7 +27,7 @@ from manyhands.domain.messages import (
 )
 from manyhands.domain.settings import Settings
 from manyhands.domain.span import Span
-from manyhands.domain.work import SessionOpen, Step, Want
+from manyhands.domain.work import SessionOpen, Step
 from manyhands.engine.compute import Compute
 from manyhands.engine.engine import Engine
 from manyhands.errors import ManyhandsError, NotServed, ProtocolError, ResourceError, SessionUnknown
@@ -38,11 +37,13 @@ from manyhands.node.peers import Clock
 from manyhands.node.rules import ALL_RULES, Rules
 from manyhands.node.stage import StageMemory
 from manyhands.node.stepping import Stepping, Taken, refuse
-from manyhands.plan.recovery import chunks
 
 log = logging.getLogger(__name__)
 
 BATCH_STEPS = 32
+
+MOST_LEASES = 10
+"""Nobody may ask for a lease of more than this many of our own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +180,13 @@ class Worker:
         """The next message, or the next steps that can be computed together."""
         message = self._queue[0].message
         if isinstance(message, Step):
+            waiting = len(self._queue)
             try:
                 await self._steps()
-            except Exception:  # the role's top loop: no step may end the worker
+            except Exception:  # the role's top loop: no step may end the worker, or hold it up
                 log.exception("steps could not be worked off")
+                if len(self._queue) >= waiting:
+                    self._queue.popleft().done()
             return
         arrived = self._queue.popleft()
         try:
@@ -223,7 +227,7 @@ class Worker:
             case Rewire():
                 await self._rewire(message)
             case Replay():
-                self._replay(message)
+                self._stepping.replay(message)
             case SessionClose(session):
                 for memory in self._memories.of(session):
                     await self._forget(memory)
@@ -237,9 +241,12 @@ class Worker:
             await self._take_up(known, opening)
             return
         self._check(opening)
-        engine = self._engine(opening.model, span)
+        engine = self._engine_for(opening, span)
+        if engine is None:
+            raise SessionUnknown(f"span {span} of {short(opening.model)} is not held any more")
         parent, at = opening.parent, opening.parent_position
         memory = StageMemory(opening, self._clock(), self._rules)
+        memory.lease_s = min(opening.lease_s, MOST_LEASES * self._settings.lease_s)
         source = self._memories.by_key.get((parent, span)) if parent is not None else None
         if parent is not None:
             if source is None or source.owner != opening.owner or source.length < at:
@@ -252,9 +259,17 @@ class Worker:
         await self._compute.run(
             lambda: engine.open(memory.name, opening.context_limit, forked, at, span), 0.0
         )
-        self._memories.add(memory)
+        self._memories.add(memory, engine)
         await self._drop_strays(memory)
         self._ready(memory)
+
+    def _engine_for(self, opening: SessionOpen, span: Span) -> Engine | None:
+        """A fork stays in its parent's engine; else the smallest that covers the span."""
+        parent = opening.parent
+        source = self._memories.by_key.get((parent, span)) if parent is not None else None
+        if source is not None:
+            return self._memories.engine(source)
+        return self._holdings.find(opening.model, span)
 
     def _check(self, opening: SessionOpen) -> None:
         """Refuse what this peer cannot compute as the profile says."""
@@ -286,9 +301,12 @@ class Worker:
         if not memory.rewire(rewiring):
             return
         memory.heard_s = self._clock()
-        engine = self._engine(memory.model, memory.span)
-        length = memory.length
-        await self._compute.run(lambda: engine.truncate(memory.name, length), 0.0)
+        engine, length = self._memories.engine(memory), memory.length
+        try:
+            await self._compute.run(lambda: engine.truncate(memory.name, length), 0.0)
+        except SessionUnknown:
+            self._memories.remove(memory)  # what it held is gone: the owner must open it anew
+            raise
         await self._drop_strays(memory)
         self._ready(memory)
 
@@ -307,70 +325,50 @@ class Worker:
             Ready(memory.session, memory.epoch, memory.stage, memory.length, memory.history()),
         )
 
-    def _replay(self, replay: Replay) -> None:
-        """Send journal rows again, as ordinary steps that nobody wants an answer to."""
-        memory = self._memories.at(replay.session, replay.stage)
-        if memory is None or memory.epoch != replay.epoch:
-            return  # of an epoch that is over
-        if memory.length < replay.last or memory.next_stage is None:
-            self._send(memory.owner, Gap(memory.session, memory.epoch, memory.stage, memory.length))
-            return
-        pieces = chunks(replay.first, replay.last, replay.chunk)
-        for number, (first, last) in enumerate(pieces):
-            step = Step(
-                session=replay.session,
-                epoch=replay.epoch,
-                sequence=replay.sequence + number,
-                branch=replay.branch,
-                position=first,
-                token_ids=tuple(memory.tokens[first:last]),
-                stage=replay.stage + 1,
-                through=replay.through,
-                want=Want(rows="none", token=False),
-                tensor=memory.journal.rows(first, last),
-            )
-            self._send(memory.next_stage.peer, step)
-
     async def _steps(self) -> None:
-        """Steps from the front of the queue that share an engine, one a session, together."""
+        """Steps from the front of the queue that share an engine, one a session, together.
+
+        No more tokens than one chunk has: a batch must not take much longer than a step.
+        """
         taken: list[Taken] = []
         engine: Engine | None = None
+        tokens = 0
         while self._queue and len(taken) < BATCH_STEPS:
-            arrived = self._queue[0]
-            step = arrived.message
-            if not isinstance(step, Step) or any(one.step.session == step.session for one in taken):
+            step = self._queue[0].message
+            if not isinstance(step, Step):
                 break
             memory = self._memories.at(step.session, step.stage)
-            needed = None if memory is None else self._engine(memory.model, memory.span)
-            if engine is not None and needed is not None and needed is not engine:
+            held_by = None if memory is None else self._memories.engine(memory)
+            is_second = any(one.step.session == step.session for one in taken)
+            is_apart = held_by is not None and held_by is not engine
+            is_too_much = tokens + len(step.token_ids) > self._settings.chunk_tokens
+            if taken and (is_second or is_apart or is_too_much):
                 break
-            self._queue.popleft()
+            arrived = self._queue.popleft()
             memory = self._stepping.let_in(arrived.source, step)
             if memory is None:
                 arrived.done()
                 continue
-            engine = needed
+            engine, tokens = held_by, tokens + len(step.token_ids)
             taken.append(Taken(step, memory, arrived.done))
         if engine is not None:
             await self._stepping.run(engine, taken)
 
-    def _engine(self, model: ModelId, span: Span) -> Engine:
-        engine = self._holdings.find(model, span)
-        if engine is None:
-            raise SessionUnknown(f"span {span} of model {short(model)} is not held here any more")
-        return engine
-
     async def _forget(self, memory: StageMemory) -> None:
-        engine = self._holdings.find(memory.model, memory.span)
+        engine = self._memories.engine(memory)
         self._memories.remove(memory)
-        if engine is not None:
-            await self._compute.run(lambda: engine.close(memory.name), 0.0)
+        await self._compute.run(lambda: engine.close(memory.name), 0.0)
 
     async def _beat(self) -> None:
         """Tell owners that their sessions are alive here; end those whose owner is gone."""
         while True:
             await asyncio.sleep(self._settings.beat_every_s)
             now_s = self._clock()
+            waiting = {
+                arrived.message.session
+                for arrived in self._queue
+                if isinstance(arrived.message, Step)
+            }
             for memory in self._memories.all():
                 if now_s - memory.heard_s > memory.lease_s and self._rules.end_leases:
                     log.info("the lease of session %s ended", short(memory.session))
@@ -379,6 +377,8 @@ class Worker:
                     )
                     continue
                 since_s = memory.running_since_s
+                if since_s is None and memory.session in waiting:
+                    since_s = self._stepping.running_since_s  # others' steps come first: be patient
                 running_s = 0.0 if since_s is None else now_s - since_s
                 self._send(
                     memory.owner,

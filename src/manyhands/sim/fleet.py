@@ -18,6 +18,7 @@ from manyhands.domain.ids import PeerId
 from manyhands.domain.settings import Settings
 from manyhands.domain.span import Span
 from manyhands.engine.engine import Engine
+from manyhands.errors import DeadlinePassed
 from manyhands.net.memory import MemoryNetwork, Path
 from manyhands.node.app import Node, Outside
 from manyhands.node.memories import Key
@@ -131,7 +132,11 @@ class Fleet:
         for span in spans:
             await self.nodes[number].hold(self.model, span)
         if saved is not None:
-            self.nodes[number].worker.memories.restore(saved.memories)
+            node = self.nodes[number]
+            for memory in saved.memories.values():
+                engine = node.holdings.find(memory.model, memory.span)
+                if engine is not None:
+                    node.worker.memories.add(memory, engine)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something for as long as the fleet lives."""
@@ -171,15 +176,30 @@ class Fleet:
                 node.directory.join(self.peer(other), f"memory:{self.peer(other)}")
 
     async def _until_known(self) -> None:
-        """Until everybody knows what everybody holds."""
-        holding = {self.peer(n) for n, member in enumerate(self.members) if member.spans}
-        for node in self.nodes:
-            while not all(
-                peer in node.directory.swarm.peers
-                and any(h.state == "ready" for h in node.directory.swarm.peers[peer].holdings)
-                for peer in holding
-            ):
-                await node.directory.changed()
+        """Until everybody knows what everybody holds. Raises DeadlinePassed for who does not."""
+        holding = {self.peer(n): n for n, member in enumerate(self.members) if member.spans}
+
+        def unknown(node: Node) -> list[int]:
+            known = node.directory.swarm.peers
+            ready = {p for p in known if any(h.state == "ready" for h in known[p].holdings)}
+            return [number for peer, number in holding.items() if peer not in ready]
+
+        limit_s = self.settings.load_deadline_s
+        try:
+            async with asyncio.timeout(limit_s):
+                for node in self.nodes:
+                    while unknown(node):
+                        await node.directory.changed()
+        except TimeoutError:
+            missing = [
+                f"member {number} does not know what {unknown(node)} hold"
+                for number, node in enumerate(self.nodes)
+                if unknown(node)
+            ]
+            raise DeadlinePassed(
+                f"after {limit_s:.1f} s {'; '.join(missing)}; mend the links or give more "
+                "load_deadline_s"
+            ) from None
 
     def _observe(self, source: PeerId, target: PeerId, data: bytes) -> None:
         when = f"{asyncio.get_running_loop().time():.9f} {source} {target} ".encode()

@@ -23,7 +23,7 @@ Mode = Literal["safety", "liveness"]
 SETTINGS = Settings(lease_s=5.0, recovery_deadline_s=60.0, chunk_tokens=16)
 """Short leases, so that little virtual time is spent idle; small chunks: long replays."""
 
-PAUSE_S = SETTINGS.recovery_deadline_s + 2 * SETTINGS.stuck_after_s
+PAUSE_S = SETTINGS.recovery_deadline_s + 3 * SETTINGS.stuck_after_s
 """Nobody may wait longer than this for the next token or an error."""
 
 

@@ -22,7 +22,7 @@ from manyhands.errors import CheckpointError, NotServed
 from manyhands.families.family import model_spec
 from manyhands.store.json_file import read_object
 from manyhands.store.safetensors_header import Place
-from manyhands.store.weight_files import find_tensors
+from manyhands.store.weight_files import find_tensors, model_folder
 
 EDGE_BYTES = 4096
 """How much of each end of a tensor goes into a model's identity."""
@@ -49,15 +49,13 @@ class Checkpoint:
 
     @classmethod
     def open(cls, folder: Path | str) -> Checkpoint:
-        """Read the config and every header of `folder`; no weights yet.
+        """Read the config and every header of `folder` (`~` is your home); no weights yet.
 
         Raises CheckpointError (missing, damaged or another format), UnknownFamily, NotServed.
         """
-        folder = Path(folder)
-        if not folder.is_dir():
-            raise CheckpointError(f"{folder} is no folder; give the folder with config.json in it")
-        config = read_object(folder / "config.json")
-        return cls(folder, config, find_tensors(folder))
+        folder = model_folder(folder)
+        places = find_tensors(folder)  # first: a folder of another format may have no config.json
+        return cls(folder, read_object(folder / "config.json"), places)
 
     def check(self, span: Span | None = None) -> None:
         """See that every tensor of the span (default: all layers) is there with its shape.

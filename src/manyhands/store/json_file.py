@@ -1,4 +1,7 @@
-"""Reads a small JSON object from a file, with a cap on its size. Knows nothing of what is in it."""
+"""Reads a small JSON object or text from a file, with a cap on its size.
+
+Knows nothing of what is in it, but tells a git-lfs pointer that stands in for a file.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,24 @@ from typing import Any
 
 from manyhands.errors import CheckpointError
 
+POINTER = b"version https://git-lfs"
+"""How the note begins that git-lfs leaves in place of a large file until it is pulled."""
+
+
+def refuse_pointer(file: Path, start: bytes) -> None:
+    """Raise CheckpointError when `start`, the first bytes of `file`, begin a git-lfs pointer."""
+    if start.startswith(POINTER):
+        raise CheckpointError(
+            f"{file} is a git-lfs pointer, not the file itself; run `git lfs pull` in "
+            f"{file.parent}, or download the file again"
+        )
+
 
 def read_text(file: Path, most_bytes: int) -> str:
-    """The file as UTF-8. Raises CheckpointError when it cannot be read or is over `most_bytes`."""
+    """The file as UTF-8.
+
+    Raises CheckpointError when it cannot be read, is over `most_bytes` or is a git-lfs pointer.
+    """
     try:
         if not file.is_file():
             raise CheckpointError(f"{file} is missing; download the model again")
@@ -18,6 +36,7 @@ def read_text(file: Path, most_bytes: int) -> str:
             data = stream.read(most_bytes + 1)
     except OSError as error:
         raise CheckpointError(f"{file} cannot be read: {error.strerror}") from error
+    refuse_pointer(file, data)
     if len(data) > most_bytes:
         raise CheckpointError(f"{file} is over {most_bytes} bytes, more than such a file needs")
     try:

@@ -17,6 +17,7 @@ from manyhands.errors import CheckpointError, UserError
 from manyhands.store.chat_template import MOST_TEMPLATE_CHARACTERS, ChatTemplate
 from manyhands.store.json_file import read_object, read_text
 from manyhands.store.text_stream import TextStream
+from manyhands.store.weight_files import model_folder
 
 MOST_TOKENIZER_BYTES = 256 * 2**20
 """The largest known tokenizer.json (256k tokens and their merges) are near 35 MB."""
@@ -43,9 +44,10 @@ class Tokenizer:
     def open(cls, folder: Path | str) -> Tokenizer:
         """Read `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja` where there are.
 
-        Raises CheckpointError: no tokenizer.json, a damaged file, a template that does not compile.
+        Raises CheckpointError: no folder, no tokenizer.json, a damaged file or a git-lfs pointer, a
+        template that does not compile.
         """
-        folder = Path(folder)
+        folder = model_folder(folder)
         file = folder / "tokenizer.json"
         if not file.is_file():
             raise CheckpointError(

@@ -1,14 +1,17 @@
-"""Finds the safetensors files of a model folder, one or several with an index, and their tensors.
+"""Finds a model folder's safetensors files, one or several with an index, and their tensors.
 
-Refuses other formats with the way to convert them. Knows nothing of what the tensors mean.
+Refuses what is no such folder, and other formats, with what to do about it. Knows nothing of what
+the tensors mean.
 """
 
 from __future__ import annotations
 
+import re
+from os import PathLike
 from pathlib import Path, PureWindowsPath
 
 from manyhands.errors import CheckpointError
-from manyhands.store.json_file import read_object
+from manyhands.store.json_file import POINTER, read_object, refuse_pointer
 from manyhands.store.safetensors_header import Place, read_header
 
 SINGLE = "model.safetensors"
@@ -19,6 +22,50 @@ _CONVERT = (
     "convert it where the model came from, with transformers: "
     "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)"
 )
+
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_ONE_OF_SEVERAL = re.compile(r".+-\d+-of-\d+\.safetensors")
+
+
+def model_folder(path: str | PathLike[str]) -> Path:
+    """The folder that `path` names, a leading `~` expanded.
+
+    Raises CheckpointError for what is no path or no folder, saying what it may have been meant as.
+    """
+    if path == "":
+        raise CheckpointError("the model folder is ''; give the folder with config.json in it")
+    try:
+        folder = Path(path).expanduser()
+    except TypeError as error:
+        raise CheckpointError(
+            f"the model folder is {path!r:.200}; give a path, as a text or a pathlib.Path"
+        ) from error
+    except RuntimeError as error:  # ~ of a user who has no home
+        raise CheckpointError(f"{path} cannot be expanded: {error}; write it out") from error
+    try:
+        is_there, is_folder = folder.exists(), folder.is_dir()
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read: {error.strerror}") from error
+    if is_folder:
+        return folder
+    if is_there and folder.suffix == ".gguf":
+        raise CheckpointError(f"{folder} is a GGUF file; {_gguf(folder.parent, folder.name)}")
+    what = "is a file" if is_there else "is no folder"
+    raise CheckpointError(
+        f"{folder} {what}; give the folder with config.json in it{_of_the_hub(str(path))}"
+    )
+
+
+def _of_the_hub(path: str) -> str:
+    if not _HUB_NAME.fullmatch(path):
+        return ""
+    name = path.split("/")[1]
+    return (
+        f". If {path} is a model's name on the Hugging Face hub: nothing is downloaded by this "
+        f"version, download the folder first (hf download {path} --local-dir {name}), then give "
+        "that folder"
+    )
 
 
 def find_tensors(folder: Path) -> dict[str, Place]:
@@ -76,18 +123,47 @@ def _plain_name(index: Path, name: object) -> str:
 
 
 def _regular(file: Path) -> Path:
+    """`file` itself, if it is there and no pointer to it."""
     if not file.is_file():
         raise CheckpointError(f"{file} is missing; the download is not complete, run it again")
+    try:
+        with file.open("rb") as stream:
+            refuse_pointer(file, stream.read(len(POINTER)))
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read: {error.strerror}") from error
     return file
 
 
+def _gguf(folder: Path, name: str) -> str:
+    return (
+        "GGUF files are not read yet: take the model's safetensors files, or convert it with "
+        f"transformers: AutoModelForCausalLM.from_pretrained({str(folder)!r}, gguf_file={name!r})"
+        ".save_pretrained(new_folder), and the same with AutoTokenizer"
+    )
+
+
 def _other_format(folder: Path) -> str:
-    names = sorted(entry.name for entry in folder.iterdir())
-    for suffix, kind in ((".gguf", "GGUF"), (".bin", "PyTorch pickle"), (".pth", "PyTorch pickle")):
-        found = next((name for name in names if name.endswith(suffix)), None)
-        if found is not None:
-            return f"{folder / found} is a {kind} file; only safetensors are read; {_CONVERT}"
-    found = next((name for name in names if name.endswith(".safetensors")), None)
-    if found is not None:
-        return f"{folder / found} is there but no {SINGLE} or {INDEX}; {_CONVERT}"
+    try:
+        names = sorted(entry.name for entry in folder.iterdir())
+    except OSError as error:
+        return f"{folder} cannot be read: {error.strerror}"
+
+    def first(suffix: str) -> str | None:
+        return next((name for name in names if name.endswith(suffix)), None)
+
+    part = next((name for name in names if _ONE_OF_SEVERAL.fullmatch(name)), None)
+    if part is not None:
+        return (
+            f"{folder / part} is one of several files, and {INDEX}, which says what is in which, "
+            "is missing; fetch it from where the model came from"
+        )
+    single = first(".safetensors")
+    if single is not None:
+        return f"{folder / single} is there but no {SINGLE} or {INDEX}; {_CONVERT}"
+    gguf = first(".gguf")
+    if gguf is not None:
+        return f"{folder} holds {gguf} and no {SINGLE}; {_gguf(folder, gguf)}"
+    pickled = first(".bin") or first(".pth")
+    if pickled is not None:
+        return f"{folder / pickled} is a PyTorch pickle file; only safetensors are read; {_CONVERT}"
     return f"{folder} holds no {SINGLE} and no {INDEX}; the download is not complete, run it again"

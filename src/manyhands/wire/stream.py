@@ -41,6 +41,11 @@ class _Waiting(NamedTuple):
     is_acknowledged: bool
 
 
+MOST_OUTLIER = 4.0
+LEAST_TIME_S = 0.1
+"""An acknowledgement counts as at most this many usual times, and a tenth of a second."""
+
+
 class Stream:
     """One side of one connection. Whoever owns it feeds `receive` and writes what `outgoing` gives.
 
@@ -55,7 +60,8 @@ class Stream:
         self.remote: Hello | None = None
         self.version: int | None = None  # the highest both speak, once open
         self.farewell: Goodbye | None = None  # the other side's
-        self.heard_s: float | None = None  # when the last frame came
+        self.heard_s = 0.0  # when the last frame came
+        self.usual_acknowledgement_s: float | None = None  # how long they take; None: none came yet
         self._hello = hello
         self._expect = expect
         self._hello_frame: Frame | None = schema.encode(hello)  # until it is written
@@ -240,5 +246,9 @@ class Stream:
                 f"{self._sent_confirmed} acknowledged before"
             )
         for _ in range(count - self._sent_confirmed):
-            self._sent_s.popleft()
+            took_s = self.heard_s - self._sent_s.popleft()
+            usual_s = self.usual_acknowledgement_s
+            if usual_s is not None:  # one that slept must not count for ever
+                took_s = 0.9 * usual_s + 0.1 * min(took_s, MOST_OUTLIER * usual_s + LEAST_TIME_S)
+            self.usual_acknowledgement_s = took_s
         self._sent_confirmed = count
