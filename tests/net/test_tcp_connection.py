@@ -248,6 +248,16 @@ async def test_what_is_no_address_is_the_users_error_and_a_lost_peer_when_dialle
     await transport.close()
 
 
+@pytest.mark.parametrize("host", ["a" * 64, "..", "-", "no-such-name.invalid", "[::1%nowhere]"])
+async def test_a_host_that_cannot_be_found_is_a_lost_peer_and_no_place_to_listen(host):
+    transport = TcpTransport(member(ANNAS), host)
+    with pytest.raises(PeerLost):
+        await transport.dial(f"tcp:{host}:1", BEN)
+    with pytest.raises(UserError):
+        await transport.listen(lambda connection: None)
+    await transport.close()
+
+
 def test_host_names_and_zones_are_addresses():
     assert read_address("tcp:laptop-ben.local:7777") == ("laptop-ben.local", 7777)
     assert read_address("tcp:[fe80::1%eth0]:7777") == ("fe80::1%eth0", 7777)

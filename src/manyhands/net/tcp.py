@@ -29,7 +29,9 @@ HANDSHAKES = 128
 ACCEPT_AGAIN_S = 1.0
 """After the system refused a connection, for want of file handles usually."""
 
-_ADDRESS = re.compile(r"tcp:(?:\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|([\w.-]+)):([0-9]{1,5})", re.ASCII)
+_ADDRESS = re.compile(
+    r"tcp:(?:\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|([\w.-]{1,253})):([0-9]{1,5})", re.ASCII
+)
 _EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 (known in order to be asked about)
 
 
@@ -125,7 +127,7 @@ class TcpTransport:
             raise PeerLost(
                 f"{short(peer)} did not answer at {address} within {self._deadline_s} s"
             ) from error
-        except (OSError, UserError) as error:
+        except (OSError, UnicodeError, UserError) as error:  # TLS's are OSErrors, names may be odd
             raise PeerLost(f"{short(peer)} cannot be reached at {address[:80]}: {error}") from error
         if connection.is_over:
             raise PeerLost(f"the connection to {address} {connection.reason}")
@@ -167,8 +169,8 @@ class TcpTransport:
             )
             family, *_, place = found[0]
             listening = socket.create_server(place[:2], family=family)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
+        except (OSError, UnicodeError) as error:
+            if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
                 raise UserError(
                     f"port {port} of {host} is taken; choose another one, or 0 for any free one"
                 ) from error
