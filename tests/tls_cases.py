@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ssl
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from manyhands.trust.certificate import Authority, Membership, admit, found
@@ -48,3 +50,24 @@ def reckless(folder: Path, keys: KeyPair | None, *chain: bytes) -> ssl.SSLContex
         path.write_bytes(key + b"".join(chain))
         context.load_cert_chain(path)
     return context
+
+
+def admitted_with_another_kind_of_key(folder: Path) -> Path:
+    """A P-256 key and a certificate for it that the swarm signed, though `admit` never would."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    issuer = x509.load_pem_x509_certificate(SWARM.certificate_pem)
+    model = x509.load_pem_x509_certificate(member(SWARM.keys, OTHER_SWARM).certificate_pem)
+    start = datetime.fromtimestamp(NOW_S, UTC)
+    builder = x509.CertificateBuilder(
+        issuer.subject, model.subject, key.public_key(), 3, start, start + timedelta(hours=1)
+    )
+    for extension in model.extensions:
+        if extension.oid != x509.AuthorityKeyIdentifier.oid:
+            builder = builder.add_extension(extension.value, extension.critical)
+    authority_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key())
+    builder = builder.add_extension(authority_key, critical=False)
+    made = builder.sign(SWARM.keys.private_key, None)
+    path = folder / "p256.pem"
+    clear = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(clear + made.public_bytes(Encoding.PEM))
+    return path

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import ssl
 
@@ -16,7 +17,15 @@ from manyhands.errors import PeerLost
 from manyhands.net import tcp_connection
 from manyhands.net.tcp import TcpTransport, read_address, write_address
 from manyhands.trust.certificate import Authority, admit
-from tls_cases import HOUR_S, NOW_S, OTHER_SWARM, member, outdated, reckless
+from tls_cases import (
+    HOUR_S,
+    NOW_S,
+    OTHER_SWARM,
+    admitted_with_another_kind_of_key,
+    member,
+    outdated,
+    reckless,
+)
 from transport_conformance import (
     ANNA,
     BEN,
@@ -125,6 +134,13 @@ async def test_a_client_admitted_by_a_mere_member_is_refused(tmp_path):
         await must_be_refused(answering, anna, ssl=context)
 
 
+async def test_a_key_that_can_be_no_peers_is_refused_even_if_the_swarm_signed_it(tmp_path):
+    context = reckless(tmp_path, None)
+    context.load_cert_chain(admitted_with_another_kind_of_key(tmp_path))
+    async with ben_at_home() as (answering, anna):
+        await must_be_refused(answering, anna, ssl=context)
+
+
 async def test_a_client_of_the_swarm_is_let_in_by_the_same_means(tmp_path):
     context = reckless(tmp_path, CLEOS, member(CLEOS).certificate_pem)
     async with ben_at_home() as (answering, _):
@@ -165,6 +181,23 @@ async def test_a_client_that_is_proving_itself_does_not_hold_up_close():
     await ben.close()
     assert await until_closed(reader) == b""
     writer.close()
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_client_that_comes_just_as_we_close_is_not_left_open(turns):
+    ben = TcpTransport(member(BENS))
+    answering = await Answering(ben).start()
+    await asyncio.sleep(0)
+    with socket.create_connection(read_address(answering.address)) as client:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await ben.close()
+        await asyncio.sleep(0)
+        gc.collect()  # a socket that was forgotten is a warning, which is an error
+        client.setblocking(False)
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
+    assert answering.has_none
 
 
 async def test_more_silent_clients_than_places_hold_nobody_up_for_long(monkeypatch):

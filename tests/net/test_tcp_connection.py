@@ -108,6 +108,19 @@ async def test_a_reader_that_comes_late_gets_everything(monkeypatch):
         assert [said(await there.receive())[1] for _ in range(40)] == [str(n) for n in range(40)]
 
 
+async def test_the_last_words_of_one_who_does_not_read_arrive(monkeypatch):
+    monkeypatch.setattr(tcp_connection, "UNREAD_BYTES", 10_000)
+    async with pair() as (here, there):
+        for number in range(10):
+            here.send(frame(str(number), bytes(10_000)))
+        async with asyncio.timeout(60):
+            while not there._is_paused:  # noqa: ASYNC110 (nothing tells)
+                await asyncio.sleep(0.001)
+        there.send(frame("last words", bytes(5 << 20)))
+        there.close()
+        assert await drain(here) == ["last words"]
+
+
 async def test_one_frame_may_be_larger_than_the_bound(monkeypatch):
     monkeypatch.setattr(tcp_connection, "UNSENT_BYTES", 1 << 10)
     async with pair() as (here, there):

@@ -7,6 +7,7 @@ prove membership, or does not say anything, never gets as far as `accept`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import re
@@ -136,10 +137,9 @@ class TcpTransport:
     async def close(self) -> None:
         """Stop listening, send what is queued, close; after `deadline_s` drop what is left."""
         self._is_closed = True
-        serving, self._serving = self._serving, None
-        if serving is not None:
-            serving.cancel()
-            await asyncio.wait([serving])
+        self._stop_listening()
+        if self._serving is not None:
+            await asyncio.wait([self._serving])
         connections = tuple(self._connections)
         for connection in connections:
             connection.close()
@@ -156,10 +156,31 @@ class TcpTransport:
     def abort(self) -> None:
         """End everything at once, as the process's end would; nobody is told why."""
         self._is_closed = True
-        if self._serving is not None:
-            self._serving.cancel()
+        self._stop_listening()
         for connection in tuple(self._connections):
             connection.abort()
+
+    def _stop_listening(self) -> None:
+        """End `_serve` in the next turn of the loop.
+
+        Not by cancelling alone: asyncio's `sock_accept` then loses a client that comes in the same
+        turn, its socket stays open, and an error is logged. So first nothing may come any more,
+        then what has come is taken, then it is cancelled. (Windows' loop needs none of this.)
+        """
+        if self._serving is None or self._listening is None or self._serving.done():
+            return
+        loop, listening, serving = asyncio.get_running_loop(), self._listening, self._serving
+
+        def cancel() -> None:
+            if serving.done():
+                return
+            with contextlib.suppress(NotImplementedError):
+                loop.remove_reader(listening)
+            serving.cancel()
+
+        with contextlib.suppress(NotImplementedError):
+            loop.remove_reader(listening)
+        loop.call_soon(cancel)
 
     async def _bind(self) -> socket.socket:
         loop, host, port = asyncio.get_running_loop(), self._host, self._port
