@@ -206,30 +206,21 @@ class TcpTransport:
         """Take clients until cancelled. Our own loop, so that handshakes are bounded and owned."""
         loop = asyncio.get_running_loop()
         places = asyncio.Semaphore(HANDSHAKES)
-        arriving: set[socket.socket] = set()
-        try:
-            async with asyncio.TaskGroup() as handshakes:
-                while True:
-                    await places.acquire()
-                    try:
-                        client, _ = await loop.sock_accept(listening)
-                    except OSError as error:
-                        places.release()
-                        log.warning("cannot take a connection now: %s", error)
-                        await asyncio.sleep(ACCEPT_AGAIN_S)
-                        continue
-                    arriving.add(client)
-                    proving = handshakes.create_task(self._prove(client, arriving, accept))
-                    proving.add_done_callback(lambda _: places.release())
-        finally:
-            for client in arriving:  # cancelled before they began
-                client.close()
+        async with asyncio.TaskGroup() as handshakes:
+            while True:
+                await places.acquire()
+                try:
+                    client, _ = await loop.sock_accept(listening)
+                except OSError as error:
+                    places.release()
+                    log.warning("cannot take a connection now: %s", error)
+                    await asyncio.sleep(ACCEPT_AGAIN_S)
+                    continue
+                proving = handshakes.create_task(self._prove(client, accept))
+                proving.add_done_callback(lambda _: places.release())
 
-    async def _prove(
-        self, client: socket.socket, arriving: set[socket.socket], accept: Accept
-    ) -> None:
+    async def _prove(self, client: socket.socket, accept: Accept) -> None:
         """Have one client prove who it is; only then anybody hears of it."""
-        arriving.discard(client)
         try:
             _, connection = await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: TcpConnection(self._changed, None),
