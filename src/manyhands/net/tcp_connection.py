@@ -33,8 +33,8 @@ class TcpConnection(asyncio.BufferedProtocol):
     Memory is bounded: at most twice `UNSENT_BYTES` and one frame wait to be written (asyncio keeps
     as much below TLS as in it), at most `UNREAD_BYTES` and one frame to be read.
 
-    When both sides are sending while one closes, the last of what was queued may not arrive:
-    OpenSSL takes data after its farewell for an error and asyncio then drops what is left.
+    Known gap: when the other side is sending while we `close`, all that has not left this machine
+    may be lost. OpenSSL takes data after our farewell for an error, and asyncio then resets.
     """
 
     def __init__(self, changed: Callable[[TcpConnection], None], expect: PeerId | None) -> None:
