@@ -24,7 +24,10 @@ class Connection(Protocol):
         """Queue a frame; never waits. Frames sent after the connection was lost go nowhere."""
 
     async def receive(self) -> Frame:
-        """The next frame. Raises PeerLost once the connection is closed and all frames are read."""
+        """The next frame. Raises PeerLost once the connection is closed and all frames are read.
+
+        Raises FrameError, from then on, when bytes came that are no frames; `send` still works.
+        """
 
     def close(self) -> None:
         """Send what is queued, then close; `receive` on both sides ends with PeerLost."""

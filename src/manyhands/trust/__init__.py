@@ -1,1 +1,1 @@
-"""Signatures and, later, receipts, checks, standing: pure."""
+"""Signatures, membership and, later, receipts, checks, standing: pure."""

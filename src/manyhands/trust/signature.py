@@ -39,6 +39,11 @@ class KeyPair:
     def __repr__(self) -> str:
         return f"KeyPair(peer={self.peer!r})"
 
+    @property
+    def private_key(self) -> Ed25519PrivateKey:
+        """The secret half, for certificates and TLS; it must never lie anywhere in clear."""
+        return self._private
+
     def sign_bytes(self, message: bytes) -> bytes:
         """The 64 bytes of the signature of `message`."""
         return self._private.sign(message)

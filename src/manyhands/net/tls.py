@@ -1,0 +1,70 @@
+"""TLS contexts of a member: TLS 1.3, certificates on both sides, its swarm's CA and no other.
+
+Knows no sockets. Names of hosts are not checked: a peer is its key, which the dialler compares.
+"""
+
+from __future__ import annotations
+
+import secrets
+import ssl
+import tempfile
+from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+)
+
+from manyhands.errors import UserError
+from manyhands.trust.certificate import Membership
+
+
+class Contexts:
+    """`server` and `client` of one member; `renew` changes what both show from then on."""
+
+    __slots__ = ("client", "membership", "server")
+
+    def __init__(self, membership: Membership) -> None:
+        self.membership = membership
+        self.server = _context(ssl.PROTOCOL_TLS_SERVER, membership)
+        # No tickets: whoever resumes a session is not asked for a certificate again, so one that
+        # has ended in between would still be let in.
+        self.server.num_tickets = 0
+        self.client = _context(ssl.PROTOCOL_TLS_CLIENT, membership)
+        self._show(membership)
+
+    def renew(self, membership: Membership) -> None:
+        """Show a newer certificate from now on. Raises UserError when peer or swarm is another."""
+        if membership.swarm != self.membership.swarm:
+            raise UserError("the renewed membership is of another swarm; open the node anew for it")
+        if membership.keys.peer != self.membership.keys.peer:
+            raise UserError("the renewed membership is of another peer; open the node anew for it")
+        self._show(membership)
+        self.membership = membership
+
+    def _show(self, membership: Membership) -> None:
+        # The ssl module reads keys from files only. The file is in a folder that nobody else may
+        # enter, is gone at once, and what might be left on the disk is encrypted with a password
+        # that was never anywhere but here.
+        password = secrets.token_bytes(32).hex()
+        key_pem = membership.keys.private_key.private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password.encode())
+        )
+        with tempfile.TemporaryDirectory(prefix="manyhands-") as folder:
+            path = Path(folder) / "member.pem"
+            path.touch(mode=0o600)
+            path.write_bytes(key_pem + membership.certificate_pem)
+            for context in (self.server, self.client):
+                context.load_cert_chain(path, password=password)
+
+
+def _context(protocol: int, membership: Membership) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    context.options |= ssl.OP_NO_TICKET
+    context.load_verify_locations(cadata=membership.authority_pem.decode("ascii"))
+    return context
