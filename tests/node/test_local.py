@@ -20,7 +20,7 @@ from manyhands.node.local import LocalSwarm
 from node_cases import DEVICE, SPEC, model, true_tokens
 
 ROOMY = replace(DEVICE, memory_bytes=1 << 30)
-SHORT = Settings(load_deadline_s=0.3)
+SHORT = Settings(load_deadline_s=2.0)
 
 
 def swarm_of(peers: int = 3, settings: Settings | None = None) -> LocalSwarm:
