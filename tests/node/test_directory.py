@@ -10,7 +10,7 @@ import pytest
 from directory_town import CHAIN, NAMES, SETTINGS, Town, in_town, live, now_s, signed
 from manyhands.domain.messages import Announce
 from manyhands.domain.span import Span
-from manyhands.domain.swarm import Holding, LinkBroken
+from manyhands.domain.swarm import Holding
 from node_cases import MODEL_ID
 
 
@@ -177,10 +177,20 @@ def test_changed_wakes_at_the_next_change_and_not_before():
             town[0].receive(NAMES[1], Announce((signed(1, 0),)))  # old news
             await asyncio.sleep(1)
             assert woken == []
-            town[0].broken(LinkBroken(NAMES[0], NAMES[1]))
+            town[0].lost(NAMES[1])
             at_s = now_s()
         assert woken == [at_s, at_s]
-        assert (NAMES[0], NAMES[1]) in town[0].swarm.broken
+        assert NAMES[1] not in town[0].swarm.peers
+
+    in_town(2, CHAIN[:1], test)
+
+
+def test_a_peer_whose_link_broke_is_called_again_at_once():
+    async def test(town):
+        town.sent.clear()
+        town[0].lost(NAMES[1])
+        town[0].lost(NAMES[1])  # the other lane's connection ends as well
+        assert [(source, target) for source, target, _ in town.sent] == [(0, 1)]
 
     in_town(2, CHAIN[:1], test)
 

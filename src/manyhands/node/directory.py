@@ -143,15 +143,15 @@ class Directory:
             self._tell(kept, source)
 
     def lost(self, peer: PeerId) -> None:
-        """Our connection to this peer ended: it is gone until it speaks again."""
+        """Our connection to this peer ended: it is gone until it speaks again.
+
+        It is called once more, at once: if only the link broke, it answers and is back.
+        """
         known = self._records.pop(peer, None)
         if known is not None:
             self._gone[peer] = known.record.sequence
             self._apply(PeerGone(peer))
-
-    def broken(self, event: Event) -> None:
-        """Take note of a link's state."""
-        self._apply(event)
+            self._greet(peer)
 
     async def changed(self) -> None:
         """Return at the next change of the swarm."""
