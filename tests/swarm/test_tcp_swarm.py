@@ -108,7 +108,6 @@ async def test_an_answer_over_sockets_is_the_text_of_one_engine():
         async for _ in answer.pieces():
             pass
         assert tuple(token.id for token in answer.tokens) == TRUTH
-        assert answer.recovered_s == ()
         assert answer.finish == "length"
 
 
