@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from manyhands.codec import codec as codecs
 from manyhands.domain.tensor_frame import TensorFrame
 from manyhands.errors import ProtocolError, UserError
+from manyhands.node.stage import Journal
 
 every_codec = st.sampled_from(codecs.names())
 
@@ -60,15 +61,16 @@ def test_a_rows_bytes_are_the_same_alone_and_among_others(pair):
 
 
 @given(pairs, st.data())
-def test_cutting_a_frame_is_encoding_the_cut_rows_and_joining_undoes_it(pair, data):
+def test_a_journal_of_encoded_rows_gives_back_any_of_them_undecoded(pair, data):
     name, rows = pair
-    frame = codecs.encode(name, rows)
     middle = data.draw(st.integers(0, len(rows)))
-    first, rest = codecs.cut(frame, 0, middle), codecs.cut(frame, middle, len(rows))
-    assert first == codecs.encode(name, rows[:middle])
-    assert rest == codecs.encode(name, rows[middle:])
-    assert codecs.join([first, rest]) == frame
-    assert codecs.join([frame]) is frame
+    journal = Journal()
+    for part in (rows, rows[middle:]):  # the second part is sent again, over what it replaces
+        journal.cut(middle if part is not rows else 0)
+        journal.append(codecs.encode(name, part))
+    if len(rows):
+        assert journal.rows(0, middle) == codecs.encode(name, rows[:middle])
+        assert journal.rows(middle, len(rows)) == codecs.encode(name, rows[middle:])
 
 
 @given(pairs)
@@ -117,21 +119,6 @@ def test_an_unknown_codec_is_refused_with_those_there_are():
 def test_only_rows_are_encoded():
     with pytest.raises(UserError, match="reshape"):
         codecs.encode("fp32", np.zeros(3, np.float32))
-
-
-@pytest.mark.parametrize(("first", "last"), [(-1, 1), (1, 0), (0, 3)])
-def test_rows_a_frame_does_not_have_cannot_be_cut(first, last):
-    with pytest.raises(ProtocolError, match="rows"):
-        codecs.cut(codecs.encode("fp32", np.zeros((2, 1), np.float32)), first, last)
-
-
-def test_frames_of_different_forms_cannot_be_joined():
-    one = codecs.encode("fp32", np.zeros((2, 1), np.float32))
-    for other in (("fp16", (2, 1)), ("fp32", (2, 2))):
-        with pytest.raises(ProtocolError, match="joined"):
-            codecs.join([one, codecs.encode(other[0], np.zeros(other[1], np.float32))])
-    with pytest.raises(ProtocolError, match="joined"):
-        codecs.join([])
 
 
 NEW_FILE = """

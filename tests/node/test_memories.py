@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import frame_rows
 from manyhands.codec import codec
 from manyhands.domain.ids import SessionId
 from manyhands.domain.messages import Refused, Rewire, SessionClose
@@ -116,12 +117,12 @@ def in_the_middle(**changes) -> SessionOpen:
 
 def to_the_middle(sequence: int, first: int, text: list[int], **changes) -> Step:
     """The step that brings `text` from `first` on."""
-    rows = codec.cut(true_hidden(text, Span(0, 1)), first, len(text))
+    rows = frame_rows.cut(true_hidden(text, Span(0, 1)), first, len(text))
     return step(sequence, first, text[first:], THREE, stage=1, tensor=rows, **changes)
 
 
 def from_the_middle(first: int, text: list[int]) -> bytes:
-    return bytes(codec.cut(true_hidden(text, Span(0, 3)), first, len(text)).payload)
+    return bytes(frame_rows.cut(true_hidden(text, Span(0, 3)), first, len(text)).payload)
 
 
 def payloads(bench) -> list[bytes]:

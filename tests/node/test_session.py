@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import frame_rows
 from manyhands.codec import codec
 from manyhands.domain.messages import Gap, Refused, SessionClose
 from manyhands.domain.settings import Settings
@@ -196,7 +197,7 @@ def who_serves(home) -> list[bool]:
 
 def fewer_rows(result: Result) -> Result:
     tensor = result.tensor
-    return replace(result, tensor=codec.cut(tensor, 0, tensor.shape[0] - 1))
+    return replace(result, tensor=frame_rows.cut(tensor, 0, tensor.shape[0] - 1))
 
 
 ROWS = Want(rows="all", logits=True)

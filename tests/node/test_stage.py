@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import frame_rows
 from manyhands.codec import codec
 from manyhands.domain.messages import Rewire
 from manyhands.domain.tensor_frame import TensorFrame
@@ -243,7 +244,7 @@ def test_a_copy_of_a_journal_has_its_first_rows_and_a_life_of_its_own(name):
     twin = journal.copy(2)
     twin.append(rows(8, 9, name))
     journal.cut(1)
-    assert twin.rows(0, 3) == codec.join([rows(0, 2, name), rows(8, 9, name)])
+    assert twin.rows(0, 3) == frame_rows.join([rows(0, 2, name), rows(8, 9, name)])
     assert journal.rows(0, 1) == rows(0, 1, name)
     assert journal.size_bytes == rows(0, 1, name).row_bytes
 

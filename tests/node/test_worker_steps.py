@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import frame_rows
 from manyhands.codec import codec
 from manyhands.domain.ids import SessionId
 from manyhands.domain.messages import Gap, Refused, Replay, Replayed
@@ -386,7 +387,7 @@ def test_a_replay_fills_a_stand_in_and_ends_there():
                 [3],
                 stage=1,
                 through=2,
-                tensor=codec.cut(true_hidden([1, 2, 3]), 2, 3),
+                tensor=frame_rows.cut(true_hidden([1, 2, 3]), 2, 3),
             ),
         )
         bench.receive(OWNER, Replay(SESSION, 1, 1, 2, 0, 3, 8, 0, 0))
@@ -394,6 +395,6 @@ def test_a_replay_fills_a_stand_in_and_ends_there():
         onward, replayed = bench.passed_on()
         whole = true_hidden([1, 2, 3], replace(LOWER, last=3))
         assert replayed.tensor == whole
-        assert onward.tensor.payload == codec.cut(whole, 2, 3).payload
+        assert onward.tensor.payload == frame_rows.cut(whole, 2, 3).payload
 
     on_bench(test)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
@@ -112,29 +112,3 @@ def decode(frame: TensorFrame) -> NDArray[np.float32]:
             f"it must have {due}"
         )
     return codec.decode(frame.payload, frame.shape)
-
-
-def cut(frame: TensorFrame, first: int, last: int) -> TensorFrame:
-    """Rows [first, last) of a frame, not decoded, sharing its memory. Raises ProtocolError."""
-    rows, width = frame.shape
-    if not 0 <= first <= last <= rows:
-        raise ProtocolError(f"rows [{first}, {last}) of a frame of {rows} rows")
-    size = frame.row_bytes
-    payload = memoryview(frame.payload)[first * size : last * size]
-    return TensorFrame(frame.codec, (last - first, width), payload)
-
-
-def join(frames: Sequence[TensorFrame]) -> TensorFrame:
-    """One frame of the rows of all, in order; nothing is decoded.
-
-    Raises ProtocolError when there is none, or their codecs or widths differ.
-    """
-    if len({(frame.codec, frame.shape[1]) for frame in frames}) != 1:
-        raise ProtocolError(
-            "frames are joined only when there are some, of one codec and one width"
-        )
-    if len(frames) == 1:
-        return frames[0]
-    rows = sum(frame.shape[0] for frame in frames)
-    payload = b"".join(frame.payload for frame in frames)
-    return TensorFrame(frames[0].codec, (rows, frames[0].shape[1]), payload)
