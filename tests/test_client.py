@@ -79,7 +79,7 @@ def test_transformers_one_peer_and_three_peers_agree(folders, case: str, engine:
         with load(folder, peers, engine) as model:
             logits = model.forward(PROMPT, logits=True)
             np.testing.assert_allclose(logits, expected_logits, atol=1e-4)
-            model._end_tokens = frozenset()
+            model._speaker.end_tokens = frozenset()
             assert model.generate_ids(PROMPT, 40) == expected
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import difflib
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from concurrent.futures import CancelledError
 from functools import partial
 from pathlib import Path
@@ -21,31 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyhands.background import Background
-from manyhands.codec import codec
 from manyhands.domain.settings import Settings
-from manyhands.domain.work import Result, Sampling, Want
 from manyhands.engine import choice
-from manyhands.errors import BadSampling, ManyhandsError, UserError
-from manyhands.node.answer import Answer, Request, TextStream
+from manyhands.errors import ManyhandsError
+from manyhands.node.answer import Answer
 from manyhands.node.local import LocalSwarm
-from manyhands.node.model import Model as Held
-from manyhands.store.checkpoint import Checkpoint
-from manyhands.store.tokenizer import Tokenizer
+from manyhands.node.opened import Opened, open_model
+from manyhands.node.speaker import Prompt, Speaker
+from manyhands.store.builtin import folder_of
 
 P = TypeVar("P", str, int)
-Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
-"""A text, token ids, or a chat: messages with `role` and `content`."""
-
-PROMPT_FORMS = "a prompt is a text, a list of token ids, or a list of chat messages"
-MOST_LOGPROBS = 1000
-OTHER_NAMES = {
-    "max_new_tokens": "max_tokens",
-    "max_length": "max_tokens",
-    "do_sample": "temperature",
-    "n": "several calls with different seeds",
-    "repeat_penalty": "repetition_penalty",
-}
-"""What other libraries call it, and what is meant here."""
 
 
 def load(
@@ -63,24 +47,11 @@ def load(
     (torch only; numpy computes in fp32). `threads` are those of each peer. Raises CheckpointError,
     UnknownFamily, NotServed, ResourceError or BadSetting, each saying what to try.
     """
-    checkpoint = Checkpoint.open(folder)
-    checkpoint.check()
-    kind = choice.choose(engine, dtype, threads, checkpoint.spec, checkpoint.read)
     used = settings or Settings()
-    identity = checkpoint.identity()
-    held = Held(
-        id=identity,
-        spec=checkpoint.spec,
-        profile=kind.profile(identity),
-        load=lambda span: kind.load(span, used.kv_bytes),
-        bytes_per_weight=kind.bytes_per_number,
-        bytes_per_kv=kind.bytes_per_number,
-    )
-    has_text = (checkpoint.folder / "tokenizer.json").exists()
-    tokenizer = Tokenizer.open(checkpoint.folder) if has_text else None
+    opened = open_model(folder_of(folder), used, engine=engine, dtype=dtype, threads=threads)
     loop = Background()
-    make = partial(LocalSwarm, held, peers, choice.this_device(), used, kind.on_start)
-    return Model(loop, loop.start(make), tokenizer, frozenset(checkpoint.end_tokens))
+    make = partial(LocalSwarm, opened.model, peers, choice.this_device(), used, opened.on_start)
+    return Model(loop, loop.start(make), opened)
 
 
 class Model:
@@ -90,13 +61,12 @@ class Model:
         self,
         loop: Background,
         swarm: LocalSwarm,
-        tokenizer: Tokenizer | None,
-        end_tokens: frozenset[int],
+        opened: Opened,
     ) -> None:
         self._loop, self._swarm = loop, swarm
+        self._speaker = Speaker(opened, lambda: swarm.owner.owner)
         # also when it is only forgotten, as in a notebook cell that is run again, and at exit
         weakref.finalize(self, loop.close)
-        self._tokenizer, self._end_tokens = tokenizer, end_tokens
 
     def __enter__(self) -> Model:
         return self
@@ -136,7 +106,10 @@ class Model:
         logit_bias); without any it is greedy. Raises BadSampling or UserError at once, and
         ContextOverflow, NoStandIn, DeadlinePassed and the like while it is read.
         """
-        answer = self._answer(prompt, max_tokens, stop, logprobs, sampling, self._text().stream())
+        self._loop.check_open()
+        answer = self._speaker.answer(
+            prompt, max_tokens, stop=stop, logprobs=logprobs, sampling=sampling
+        )
         return Stream(self, self._loop, answer, _texts_of(answer))
 
     def generate_ids(self, prompt: Prompt, max_tokens: int = 128, **sampling: Any) -> list[int]:
@@ -147,16 +120,20 @@ class Model:
         self, prompt: Prompt, max_tokens: int = 128, *, logprobs: int = 0, **sampling: Any
     ) -> Stream[int]:
         """The answer token by token, as ids; otherwise as `stream`."""
-        answer = self._answer(prompt, max_tokens, None, logprobs, sampling, None)
+        self._loop.check_open()
+        answer = self._speaker.answer(
+            prompt, max_tokens, logprobs=logprobs, sampling=sampling, as_text=False
+        )
         return Stream(self, self._loop, answer, _ids_of(answer))
 
     def forward(self, prompt: Prompt, *, logits: bool = False) -> NDArray[np.float32]:
         """What the head sees of each token, normed: [T tokens, D width]; or its scores [T, V]."""
-        return self._loop.ask(self._forward(self._ids(prompt), logits=logits)).result()
+        work = self._speaker.forward(self._speaker.ids(prompt), logits=logits)
+        return self._loop.ask(work).result()
 
     async def aforward(self, prompt: Prompt, *, logits: bool = False) -> NDArray[np.float32]:
         """`forward` for programs with an event loop."""
-        work = self._forward(self._ids(prompt), logits=logits)
+        work = self._speaker.forward(self._speaker.ids(prompt), logits=logits)
         return await asyncio.wrap_future(self._loop.ask(work))
 
     @property
@@ -176,68 +153,6 @@ class Model:
             self._swarm.kill(peer)
 
         self._loop.ask(kill()).result()
-
-    def _answer(
-        self,
-        prompt: Prompt,
-        max_tokens: int,
-        stop: str | Sequence[str] | None,
-        logprobs: int,
-        sampling: Mapping[str, Any],
-        text: TextStream | None,
-    ) -> Answer:
-        self._loop.check_open()
-        vocabulary = self._swarm.model.spec.vocabulary
-        if not _is_whole(logprobs) or not 0 <= logprobs <= min(vocabulary, MOST_LOGPROBS):
-            most = min(vocabulary, MOST_LOGPROBS)
-            raise UserError(f"logprobs is {logprobs!r}; it must be a whole number from 0 to {most}")
-        if not _is_whole(max_tokens) or max_tokens < 1:
-            raise UserError(f"max_tokens is {max_tokens!r}; it must be a whole number from 1 on")
-        request = Request(
-            prompt=self._ids(prompt),
-            max_tokens=int(max_tokens),
-            sampling=_sampling(sampling),
-            stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
-            end_tokens=self._end_tokens,
-            want=Want(logprob=logprobs > 0, top_n=int(logprobs)),
-        )
-        return Answer(self._swarm.owner.owner, self._swarm.model, request, text)
-
-    def _text(self) -> Tokenizer:
-        if self._tokenizer is None:
-            raise UserError(
-                "the model folder has no tokenizer.json; add it, or use generate_ids with token ids"
-            )
-        return self._tokenizer
-
-    def _ids(self, prompt: Prompt) -> tuple[int, ...]:
-        if isinstance(prompt, str):
-            return tuple(self._text().encode(prompt))
-        if isinstance(prompt, (bytes, bytearray)) or not isinstance(prompt, Iterable):
-            raise UserError(f"{PROMPT_FORMS}, not {type(prompt).__name__}")
-        items = list(prompt)
-        if all(isinstance(item, (int, np.integer)) for item in items):
-            ids = tuple(int(item) for item in items if isinstance(item, (int, np.integer)))
-            size = self._swarm.model.spec.vocabulary
-            wrong = [token for token in ids if not 0 <= token < size]
-            if wrong:
-                raise UserError(f"token id {wrong[0]} is outside the vocabulary of {size}")
-            return ids
-        if all(isinstance(item, Mapping) for item in items):
-            return tuple(self._text().render(items))  # type: ignore[arg-type]
-        raise UserError(f"{PROMPT_FORMS}")
-
-    async def _forward(self, ids: tuple[int, ...], *, logits: bool) -> NDArray[np.float32]:
-        if not ids:
-            raise UserError("the prompt is empty; give at least one token")
-        owner = self._swarm.owner.owner
-        session = await owner.open(self._swarm.model, Sampling(), len(ids), len(ids))
-        try:
-            want = Want(rows="all", token=False, logits=logits, hidden=not logits)
-            results = await session.run(ids, want)
-        finally:
-            owner.close(session)
-        return np.concatenate([_rows(result) for result in results])
 
 
 class Stream(Generic[P]):
@@ -349,23 +264,3 @@ async def _ids_of(answer: Answer) -> AsyncGenerator[int, None]:
             told = len(answer.tokens)
     finally:
         await pieces.aclose()
-
-
-def _sampling(values: Mapping[str, Any]) -> Sampling:
-    names = Sampling.__dataclass_fields__
-    for name in values:
-        if name not in names:
-            near = OTHER_NAMES.get(name) or ", ".join(difflib.get_close_matches(name, names))
-            hint = f"; did you mean {near}?" if near else f"; there are {', '.join(names)}"
-            raise BadSampling(f"there is no {name!r} to sample with{hint}")
-    return Sampling(**values)
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
-def _rows(result: Result) -> NDArray[np.float32]:
-    if result.tensor is None:
-        raise ManyhandsError("the last stage sent no tensor; its version may be older")
-    return codec.decode(result.tensor)

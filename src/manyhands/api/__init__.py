@@ -1,0 +1,1 @@
+"""HTTP: the interfaces people already use, and the page."""

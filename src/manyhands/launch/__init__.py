@@ -1,0 +1,1 @@
+"""Who starts peers on machines, and ends them."""

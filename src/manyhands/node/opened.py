@@ -1,0 +1,66 @@
+"""A model folder made ready for this machine: engine chosen, nothing loaded yet.
+
+Joins `store` (what is in the folder) with `engine` (what computes here). Knows nothing of peers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from manyhands.domain.settings import Settings
+from manyhands.engine import choice
+from manyhands.node.model import Model
+from manyhands.store.checkpoint import Checkpoint
+from manyhands.store.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """`model` has all its layers stored here; `on_start` runs first in each compute thread.
+
+    `tokenizer` is None for a folder without tokenizer.json: token ids only.
+    """
+
+    name: str
+    folder: Path
+    model: Model
+    tokenizer: Tokenizer | None
+    end_tokens: frozenset[int]
+    on_start: Callable[[], None] | None
+
+
+def open_model(
+    folder: str | Path,
+    settings: Settings,
+    *,
+    engine: str = "auto",
+    dtype: str = "auto",
+    threads: int | None = None,
+) -> Opened:
+    """Read a folder's headers and choose its engine; see engine/choice for the three words.
+
+    Raises CheckpointError, UnknownFamily, NotServed or BadSetting.
+    """
+    checkpoint = Checkpoint.open(folder)
+    checkpoint.check()
+    kind = choice.choose(engine, dtype, threads, checkpoint.spec, checkpoint.read)
+    identity = checkpoint.identity()
+    has_text = (checkpoint.folder / "tokenizer.json").exists()
+    return Opened(
+        name=checkpoint.folder.resolve().name,
+        folder=checkpoint.folder,
+        model=Model(
+            id=identity,
+            spec=checkpoint.spec,
+            profile=kind.profile(identity),
+            load=lambda span: kind.load(span, settings.kv_bytes),
+            stored=(checkpoint.spec.span,),
+            bytes_per_weight=kind.bytes_per_number,
+            bytes_per_kv=kind.bytes_per_number,
+        ),
+        tokenizer=Tokenizer.open(checkpoint.folder) if has_text else None,
+        end_tokens=frozenset(checkpoint.end_tokens),
+        on_start=kind.on_start,
+    )
