@@ -42,6 +42,10 @@ class Settings:
     step_credits: int = _knob(64, 1, 65536, "steps a connection may hold before they are computed")
     record_every_s: float = _knob(5.0, 0.1, 3600, "a peer announces itself at least this often")
     record_life_s: float = _knob(30.0, 0.5, 86400, "a record not renewed this long is dropped")
+    invite_life_s: float = _knob(86400.0, 1, 31536000, "an invite lets somebody in this long")
+    certificate_life_s: float = _knob(
+        2592000.0, 4, 31536000, "a membership lasts this long unless it is renewed"
+    )
     kv_bytes: int = _knob(2**30, 2**16, 2**50, "key/value memory of all sessions together")
     journal_bytes: int = _knob(2**28, 2**16, 2**50, "journals of all sessions together")
     context_limit: int = _knob(0, 0, 2**31, "tokens a session may hold; 0 is what the model allows")

@@ -71,7 +71,7 @@ def profile(weights: str, weight_format: str, wire_codec: str) -> Profile:
         weights=weights,
         weight_format=weight_format,
         arithmetic="fp32 x fp32 -> fp32",
-        kernels=f"numpy-{np.__version__}",
+        kernels=f"numpy-fp32-{np.__version__}",
         wire_codec=wire_codec,
         row_invariant=False,  # BLAS chooses its order of additions by the number of rows
         tolerance=1e-4,

@@ -110,7 +110,7 @@ def profile(weights: str, weight_format: str, wire_codec: str, dtype: DtypeName)
         weights=weights,
         weight_format=weight_format,
         arithmetic=f"{dtype} x {dtype} -> fp32, kept in {dtype}",
-        kernels=f"torch-{torch.__version__}-{layout}",
+        kernels=f"torch-{dtype}-{torch.__version__}-{layout}",
         wire_codec=wire_codec,
         row_invariant=False,  # the kernel, and so the order of additions, goes by the row count
         tolerance=_TOLERANCE[dtype],

@@ -21,9 +21,13 @@ from manyhands.trust.certificate import Membership
 
 
 class Contexts:
-    """`server` and `client` of one member; `renew` changes what both show from then on."""
+    """`server` and `client` of one member; `renew` changes what they show from then on.
 
-    __slots__ = ("client", "membership", "server")
+    `door` is a server that strangers reach as well: they show nothing, and are not believed
+    anything; who shows a certificate must be a member.
+    """
+
+    __slots__ = ("client", "door", "membership", "server")
 
     def __init__(self, membership: Membership) -> None:
         self.membership = membership
@@ -32,6 +36,9 @@ class Contexts:
         # has ended in between would still be let in.
         self.server.num_tickets = 0
         self.client = _context(ssl.PROTOCOL_TLS_CLIENT, membership)
+        self.door = _context(ssl.PROTOCOL_TLS_SERVER, membership)
+        self.door.num_tickets = 0
+        self.door.verify_mode = ssl.CERT_OPTIONAL
         self._show(membership)
 
     def renew(self, membership: Membership) -> None:
@@ -55,8 +62,17 @@ class Contexts:
             path = Path(folder) / "member.pem"
             path.touch(mode=0o600)
             path.write_bytes(key_pem + membership.certificate_pem)
-            for context in (self.server, self.client):
+            for context in (self.server, self.client, self.door):
                 context.load_cert_chain(path, password=password)
+
+
+def stranger() -> ssl.SSLContext:
+    """For whoever is no member yet: it takes any server, and must compare the key it shows."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _context(protocol: int, membership: Membership) -> ssl.SSLContext:

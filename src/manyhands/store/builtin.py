@@ -1,19 +1,14 @@
-"""The models that come with this package, and what a person may call a model.
-
-Today a name of ours or a folder; a hub's name is refused with what to do instead.
-"""
+"""The models that come with this package, and what a person may call a model."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from manyhands.errors import CheckpointError
+from manyhands.store.weight_files import model_folder
 
 STORYTELLER = "storyteller"
 """A small model of our own that tells stories: enough to see the whole work, no more."""
-
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
 def storyteller_folder() -> Path:
@@ -26,20 +21,11 @@ def folder_of(name: str | Path) -> Path:
 
     Raises CheckpointError for what is neither, saying what to try.
     """
-    folder = Path(name).expanduser()
-    if str(name) == STORYTELLER and not folder.is_dir():
+    if str(name) == STORYTELLER and not Path(name).is_dir():
         return storyteller_folder()
-    if folder.is_dir():
-        return folder
-    if folder.exists():
-        raise CheckpointError(f"{folder} is a file; name the folder that holds config.json")
-    if _HUB_NAME.fullmatch(str(name)) and not str(name).startswith("."):
+    try:
+        return model_folder(name)
+    except CheckpointError as error:
         raise CheckpointError(
-            f"there is no folder {str(name)!r}. If it is a name of the Hugging Face hub: this "
-            f"version does not download yet; `hf download {name} --local-dir FOLDER` does, then "
-            "name that folder"
-        )
-    raise CheckpointError(
-        f"there is no folder {str(name)!r}; name one with config.json and safetensors files, or "
-        f"`{STORYTELLER}`, which comes with the package"
-    )
+            f"{error}; or `{STORYTELLER}`, the small model that comes with the package"
+        ) from error

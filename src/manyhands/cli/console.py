@@ -1,0 +1,134 @@
+"""How the command line speaks: words for people on a terminal, JSON lines for programs.
+
+One place for errors and exit codes: 0 done, 1 failed, 2 your input, 3 memory or disk, 4 network or
+another peer, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, NoReturn
+
+from manyhands.errors import ManyhandsError
+
+INTERRUPTED = 130
+
+
+class Console:
+    """Where a verb prints. With `as_json` each event is one JSON object a line, nothing else."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+
+    def say(self, text: str = "") -> None:
+        """A line for a person; nothing with --json."""
+        if not self.as_json:
+            print(text, flush=True)  # noqa: T201
+
+    def write(self, text: str) -> None:
+        """A piece of text without a line's end, for a person."""
+        if not self.as_json:
+            print(text, end="", flush=True)  # noqa: T201
+
+    def event(self, event: str, **facts: Any) -> None:
+        """A line for a program; nothing without --json."""
+        if self.as_json:
+            print(json.dumps({"event": event, **facts}), flush=True)  # noqa: T201
+
+
+def fail(error: ManyhandsError, *, as_json: bool) -> NoReturn:
+    """Say what went wrong and leave with its exit code."""
+    if as_json:
+        told = {"event": "error", "code": error.code, "message": str(error)}
+        print(json.dumps(told), flush=True)  # noqa: T201
+    print(f"hands: {error}", file=sys.stderr, flush=True)  # noqa: T201
+    raise SystemExit(error.exit_code)
+
+
+def run_verb(work: Coroutine[Any, Any, None], *, as_json: bool, verbose: bool) -> None:
+    """Run a verb to its end; errors of ours become a line and an exit code, bugs a traceback."""
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        asyncio.run(work)
+    except* ManyhandsError as group:
+        fail(first_of(group), as_json=as_json)
+    except* KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+    except* BrokenPipeError:
+        # whoever read us has gone; Python would complain once more while it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+
+
+def first_of(group: BaseExceptionGroup[ManyhandsError]) -> ManyhandsError:
+    """The first error inside nested groups."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if not isinstance(error, ManyhandsError):
+        raise error
+    return error
+
+
+@contextlib.asynccontextmanager
+async def until_signal() -> AsyncIterator[asyncio.Event]:
+    """An event that Ctrl-C or a request to end sets; a second one ends the process at once."""
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def ask() -> None:
+        if asked.is_set():
+            os._exit(INTERRUPTED)
+        asked.set()
+
+    former = _install(loop, ask)
+    try:
+        yield asked
+    finally:
+        former()
+
+
+def _install(loop: asyncio.AbstractEventLoop, ask: Callable[[], None]) -> Callable[[], None]:
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    try:
+        for number in numbers:
+            loop.add_signal_handler(number, ask)
+    except NotImplementedError:  # Windows' loop has none
+        before = [signal.signal(n, lambda *_: loop.call_soon_threadsafe(ask)) for n in numbers]
+
+        def restore() -> None:
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
+
+        return restore
+
+    def remove() -> None:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+    return remove
+
+
+async def end_with_parent(asked: asyncio.Event) -> None:
+    """Set `asked` once standard input is closed, as it is when the parent has ended."""
+    loop = asyncio.get_running_loop()
+
+    def wait() -> None:
+        with contextlib.suppress(OSError, ValueError):
+            while os.read(0, 1024):
+                pass
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(asked.set)
+
+    import threading
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
+    await asked.wait()

@@ -1,0 +1,177 @@
+"""`hands join`: give this device to a swarm, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+
+from manyhands.cli.console import Console, end_with_parent, until_signal
+from manyhands.cli.words import (
+    as_size,
+    check_fits,
+    cost_of,
+    device_here,
+    planned_tokens,
+    read_span,
+)
+from manyhands.domain.admission import Admission, RunningModel
+from manyhands.domain.ids import short
+from manyhands.domain.settings import Settings
+from manyhands.domain.span import Span
+from manyhands.errors import CheckpointError, PeerLost, ResourceError, UserError
+from manyhands.launch.joining import Entered, enter, read_door
+from manyhands.node.app import Node
+from manyhands.node.live import Listening, LivePeer
+from manyhands.node.opened import Opened, open_model
+from manyhands.plan.share import held_layers, share
+from manyhands.store.builtin import STORYTELLER, folder_of
+from manyhands.store.home import Home
+from manyhands.trust.certificate import Membership
+from manyhands.trust.invite import read_invite
+
+
+@dataclass(frozen=True, slots=True)
+class JoinOptions:
+    """What was typed; see `hands join --help`."""
+
+    address: str
+    invite: str | None = None
+    model: str | None = None
+    span: str | None = None
+    memory: str | None = None
+    host: str | None = None
+    port: int = 0
+    threads: int | None = None
+    with_parent: bool = False
+
+
+async def join(console: Console, options: JoinOptions, settings: Settings) -> None:
+    """Become a member, load a share, work until told to leave. Raises what stops it."""
+    door = read_door(options.address)
+    invite = read_invite(options.invite) if options.invite else None
+    async with until_signal() as asked:
+        with Home.standard() as home:
+            keys = home.keys()
+            entered = await enter(home, keys, door, invite, settings)
+
+            async def renewal() -> Membership:
+                return (await enter(home, keys, door, None, settings)).membership
+
+            joining = _Joining(console, options, settings, entered)
+            async with asyncio.TaskGroup() as tasks:
+                running = tasks.create_task(joining.peer.run(renewal))
+                working = tasks.create_task(joining.work())
+                if options.with_parent:
+                    tasks.create_task(end_with_parent(asked))
+                await asked.wait()
+                console.say("leaving: running answers go on with the others")
+                working.cancel()
+                running.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await running
+            console.event("left")
+
+
+class _Joining:
+    """A member that has not loaded anything yet."""
+
+    def __init__(
+        self, console: Console, options: JoinOptions, settings: Settings, entered: Entered
+    ) -> None:
+        self._console, self._settings, self._entered = console, settings, entered
+        self._here = device_here(options.memory)
+        self._opened = open_running(entered.admission, options, settings)
+        self._span: Span | None = None
+        if options.span is not None:  # said before anything is loaded
+            self._span = read_span(options.span, self._opened.model.spec)
+            check_fits(self._opened.model, self._span, self._here, settings)
+        self.peer = LivePeer(
+            entered.membership,
+            (self._opened.model,),
+            self._here,
+            settings,
+            Listening(options.host or entered.own_host, options.port),
+            self._opened.on_start,
+        )
+
+    async def work(self) -> None:
+        """Meet the others, load a share, say so."""
+        node, name = self.peer.node, self._opened.name
+        await node.started()
+        for contact in self._entered.admission.contacts:
+            node.directory.join(contact.peer, contact.address)
+        await self._met(node)
+        self._console.say(f"joined as peer {short(node.peer)} at {self.peer.address}")
+        span = self._span or self._share(node)
+        self._console.say(f"loading layers {span.first}:{span.last} of {name} …")
+        await node.hold(self._opened.model, span)
+        held_bytes = self._here.memory_bytes - node.holdings.room_bytes()
+        self._console.say(
+            f"ready: layers {span.first}:{span.last} of {name}, {as_size(held_bytes)}. "
+            "Ctrl-C leaves cleanly."
+        )
+        self._console.event(
+            "ready",
+            peer=node.peer,
+            address=self.peer.address,
+            first=span.first,
+            last=span.last,
+            weight_bytes=held_bytes,
+        )
+
+    async def _met(self, node: Node) -> None:
+        """Return once anybody else's record is here."""
+        limit_s = 2 * self._settings.dial_deadline_s
+        try:
+            async with asyncio.timeout(limit_s):
+                while len(node.directory.swarm.peers) < 2:
+                    await node.directory.changed()
+        except TimeoutError:
+            where = ", ".join(contact.address for contact in self._entered.admission.contacts)
+            raise PeerLost(
+                f"the door let us in, but no peer answers at {where} within {limit_s:.0f} s; is a "
+                "firewall in between, and are both clocks right?"
+            ) from None
+
+    def _share(self, node: Node) -> Span:
+        model = self._opened.model
+        counts = held_layers(node.directory.swarm, model.id, model.spec, node.peer)
+        tokens = planned_tokens(model, self._settings)
+        span = share(counts, model.spec, self._here, tokens, cost_of(model))
+        if span is None:
+            raise ResourceError(
+                f"not one layer of {self._opened.name} fits into "
+                f"{as_size(self._here.memory_bytes)} with memory for {tokens} tokens; free some "
+                "memory, or join a swarm with a smaller model"
+            )
+        return span
+
+
+def open_running(admission: Admission, options: JoinOptions, settings: Settings) -> Opened:
+    """The swarm's model as it lies on this disk, with the engine the swarm computes with.
+
+    Raises CheckpointError when it does not lie here, UserError when another was named.
+    """
+    if not admission.models:
+        raise UserError("this swarm runs no model yet; start one there with `hands run`")
+    wanted = admission.models[0]
+    if options.model is None and wanted.name != STORYTELLER:
+        raise CheckpointError(
+            f"the swarm runs {wanted.name} (id {short(wanted.id)}); this version does not fetch it "
+            "from the others yet: copy the folder here and name it with --model FOLDER"
+        )
+    folder = folder_of(options.model or STORYTELLER)
+    opened = open_model(
+        folder, settings, engine=wanted.engine, dtype=_dtype(wanted), threads=options.threads
+    )
+    if opened.model.id != wanted.id:
+        raise UserError(
+            f"{folder} is model {short(opened.model.id)}, and the swarm runs {wanted.name}, "
+            f"{short(wanted.id)}: other weights or another config; copy the same files here"
+        )
+    return opened
+
+
+def _dtype(wanted: RunningModel) -> str:
+    return wanted.dtype if wanted.engine == "torch" else "auto"

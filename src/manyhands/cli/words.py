@@ -1,0 +1,85 @@
+"""What several verbs' options mean: spans, sizes, and which device this is.
+
+Each reader raises UserError that says how to write it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from manyhands.domain.device import Device
+from manyhands.domain.model_spec import ModelSpec
+from manyhands.domain.settings import Settings
+from manyhands.domain.span import Span
+from manyhands.engine.choice import this_device
+from manyhands.errors import ResourceError, UserError
+from manyhands.node.model import Model
+from manyhands.plan.cost import Cost, fits, memory_bytes
+from manyhands.plan.share import most_from
+
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
+_FACTORS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_SPAN = re.compile(r"([0-9]+):([0-9]+)", re.ASCII)
+PLANNED_TOKENS = 2048
+"""Tokens of all sessions together that memory is planned for, unless the model has less."""
+
+
+def read_size(text: str) -> int:
+    """Bytes, as in 4G, 512M or 1000000."""
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise UserError(f"{text!r} is no size; write one as 4G, 512M or a number of bytes")
+    return round(float(found[1]) * _FACTORS[found[2].lower()])
+
+
+def read_span(text: str, spec: ModelSpec) -> Span:
+    """Layers FIRST:LAST, the last one not included."""
+    found = _SPAN.fullmatch(text.strip())
+    layers = len(spec.layers)
+    if found is None or not 0 <= int(found[1]) < int(found[2]) <= layers:
+        raise UserError(
+            f"{text!r} is no span of this model; write FIRST:LAST, LAST not included, within "
+            f"0:{layers} (layer 0 embeds, {layers - 1} is the head)"
+        )
+    return Span(int(found[1]), int(found[2]))
+
+
+def device_here(memory: str | None) -> Device:
+    """The machine we run on; `memory` is what it may give at most."""
+    here = this_device()
+    if memory is None:
+        return here
+    return replace(here, memory_bytes=min(here.memory_bytes, read_size(memory)))
+
+
+def cost_of(model: Model) -> Cost:
+    """What the engine chosen for this model counts with."""
+    return Cost(bytes_per_weight=model.bytes_per_weight, bytes_per_kv=model.bytes_per_kv)
+
+
+def planned_tokens(model: Model, settings: Settings) -> int:
+    """How many tokens' memory a span must have room for."""
+    return min(model.spec.context, settings.context_limit or PLANNED_TOKENS)
+
+
+def check_fits(model: Model, span: Span, here: Device, settings: Settings) -> None:
+    """Raise ResourceError, before anything is loaded, that says what would fit."""
+    cost, tokens = cost_of(model), planned_tokens(model, settings)
+    if fits(model.spec, span, here, tokens, cost):
+        return
+    most = most_from(model.spec, span.first, here, tokens, cost)
+    need = memory_bytes(model.spec, span, tokens, cost)
+    what = f"layers {most.first}:{most.last} would fit" if most else "not one layer would fit"
+    raise ResourceError(
+        f"layers {span.first}:{span.last} need {as_size(need)} with memory for {tokens} tokens, "
+        f"and {as_size(here.memory_bytes)} are free here; {what}"
+    )
+
+
+def as_size(size_bytes: float) -> str:
+    """Bytes for people, in decimal units as memory makers write them."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:.1f} {unit}"
+    return f"{size_bytes:.0f} bytes"

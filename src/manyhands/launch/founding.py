@@ -1,0 +1,109 @@
+"""A swarm run from this process: its founder's peer, the door for newcomers, and one to ask.
+
+Joins node, door and home folder. Whatever the peer holds is decided by who calls `hold`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from manyhands.domain.admission import RunningModel
+from manyhands.domain.device import Device
+from manyhands.domain.ids import ModelId
+from manyhands.domain.settings import Settings
+from manyhands.domain.span import Span
+from manyhands.launch.joining import DoorAddress
+from manyhands.net.door import Door
+from manyhands.net.tls import Contexts
+from manyhands.node.founder import Founder, contacts_in
+from manyhands.node.live import Listening, LivePeer, wall_clock
+from manyhands.node.opened import Opened
+from manyhands.node.speaker import Speaker
+from manyhands.store.home import Home, new_serial
+from manyhands.trust.certificate import Membership
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where a founder listens, for peers and at its door; 0 is any free port."""
+
+    host: str = "127.0.0.1"
+    peers: int = 0
+    door: int = 0
+    public_host: str | None = None
+
+
+class Founding:
+    """Make it in the event loop, `run` it in a TaskGroup, then await `started()`.
+
+    `holds` is False for an owner that only asks: it never takes layers, not even after a loss.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        opened: Opened,
+        device: Device,
+        settings: Settings,
+        ports: Ports,
+        *,
+        holds: bool = True,
+    ) -> None:
+        keys = home.keys()
+        self.founder = Founder(home.authority(wall_clock()), keys, settings, wall_clock, new_serial)
+        membership = self.founder.membership()
+        self.opened = opened if holds else replace(opened, model=replace(opened.model, stored=()))
+        self.settings = settings
+        self.peer = LivePeer(
+            membership,
+            (self.opened.model,),
+            device,
+            settings,
+            Listening(ports.host, ports.peers, ports.public_host),
+            opened.on_start,
+        )
+        self.node = self.peer.node
+        self._contexts = Contexts(membership)
+        self._door = Door(
+            self._contexts, ports.host, ports.door, self.founder.decide, settings.dial_deadline_s
+        )
+        self._started = asyncio.Event()
+        self.door = DoorAddress(ports.public_host or ports.host, 0)
+        self.founder.models = (_running(opened),)
+        self.founder.contacts = lambda: contacts_in(self.node.directory.swarm, self.node.peer)
+        self.speaker = Speaker(
+            self.opened, lambda: self.node.owner, lambda: datetime.now(UTC).astimezone()
+        )
+
+    async def run(self) -> None:
+        """The peer and its door, until cancelled. Raises UserError for ports that are taken."""
+        async with asyncio.TaskGroup() as tasks:
+            try:
+                port = await self._door.open()
+                self.door = DoorAddress(self.door.host, port)
+                tasks.create_task(self.peer.run(self._renewed))
+                await self.node.started()
+                self._started.set()
+                await asyncio.Event().wait()
+            finally:
+                await self._door.close()
+
+    async def started(self) -> None:
+        """Return once others can join."""
+        await self._started.wait()
+
+    async def hold(self, span: Span) -> None:
+        """Load layers here. Raises ResourceError, CheckpointError."""
+        await self.node.hold(self.opened.model, span)
+
+    async def _renewed(self) -> Membership:
+        membership = self.founder.membership()
+        self._contexts.renew(membership)
+        return membership
+
+
+def _running(opened: Opened) -> RunningModel:
+    engine, dtype, *_ = opened.model.profile.kernels.split("-")
+    return RunningModel(ModelId(opened.model.id), opened.name, engine, dtype)

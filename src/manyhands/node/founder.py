@@ -1,0 +1,105 @@
+"""Who is let in: the swarm's founder signs the keys of the invited, and renews its members'.
+
+Knows no sockets: `net/door` brings the knocks.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable
+
+from manyhands.domain.admission import Admission, Contact, Knock, RunningModel
+from manyhands.domain.ids import PeerId, short
+from manyhands.domain.settings import Settings
+from manyhands.domain.swarm import Swarm
+from manyhands.errors import PeerError, VersionMismatch
+from manyhands.node.peers import LAST_VERSION, SOFTWARE
+from manyhands.trust.certificate import Authority, Membership, admit
+from manyhands.trust.invite import SECRET_BYTES, Invite, OpenInvites, make_invite
+from manyhands.trust.signature import KeyPair, sign, verify
+
+PROOF_PURPOSE = "manyhands knock"
+MOST_CONTACTS = 16
+
+
+class Founder:
+    """Holds the swarm's CA. `now` is unix seconds, `serial` a new certificate's number."""
+
+    def __init__(
+        self,
+        authority: Authority,
+        keys: KeyPair,
+        settings: Settings,
+        now: Callable[[], float],
+        serial: Callable[[], int],
+    ) -> None:
+        self.models: tuple[RunningModel, ...] = ()
+        self.contacts: Callable[[], Iterable[Contact]] = tuple
+        self._authority, self._keys, self._settings = authority, keys, settings
+        self._now, self._serial = now, serial
+        self._invites = OpenInvites()
+
+    def membership(self) -> Membership:
+        """The founder's own, from now on."""
+        return Membership(
+            self._keys, self._certificate(self._keys.peer), self._authority.certificate_pem
+        )
+
+    def invite(self) -> Invite:
+        """A new invite: for one peer, for `invite_life_s`."""
+        made = make_invite(self._keys.peer, secrets.token_bytes(SECRET_BYTES))
+        self._invites.add(made, self._now() + self._settings.invite_life_s)
+        return made
+
+    def decide(self, knock: Knock, member: PeerId | None) -> Admission:
+        """Admit who shows an open invite, or is a member that renews.
+
+        Raises PeerError and VersionMismatch with what the one at the door should do.
+        """
+        if knock.protocol != LAST_VERSION:
+            raise VersionMismatch(
+                f"this swarm speaks protocol {LAST_VERSION} and you {knock.protocol} "
+                f"({knock.software[:40]}); install the same version of manyhands on both sides"
+            )
+        if not verify(knock.peer, PROOF_PURPOSE, (self._keys.peer, knock.secret), knock.proof):
+            raise PeerError("whoever knocks does not hold the key it names")
+        if knock.secret:
+            self._invites.use(_secret(knock.secret), knock.peer, self._now())
+        elif member != knock.peer:
+            raise PeerError("an invite is needed here; ask whoever runs the swarm for one")
+        return Admission(
+            authority=self._authority.certificate_pem.decode("ascii"),
+            certificate=self._certificate(knock.peer).decode("ascii"),
+            contacts=tuple(self.contacts())[:MOST_CONTACTS],
+            models=self.models,
+        )
+
+    def _certificate(self, peer: PeerId) -> bytes:
+        return admit(
+            self._authority, peer, self._now(), self._settings.certificate_life_s, self._serial()
+        )
+
+
+def knock_with(keys: KeyPair, door: PeerId, invite: Invite | None) -> Knock:
+    """What to say at the door of `door`. Raises PeerError when the invite names another key."""
+    if invite is not None and not invite.is_for(door):
+        raise PeerError(
+            f"whoever answers there is not the one this invite is of (it shows key {short(door)}); "
+            "nothing was told: look at the address, or ask for another invite"
+        )
+    secret = "" if invite is None else invite.secret.hex()
+    proof = sign(keys, PROOF_PURPOSE, (door, secret))
+    return Knock(LAST_VERSION, SOFTWARE, keys.peer, secret, proof)
+
+
+def contacts_in(swarm: Swarm, first: PeerId) -> tuple[Contact, ...]:
+    """Members a newcomer can dial, `first` before the others."""
+    records = sorted(swarm.peers.values(), key=lambda record: (record.peer != first, record.peer))
+    return tuple(Contact(record.peer, record.address) for record in records if record.address)
+
+
+def _secret(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise PeerError("an invite's secret is written in hex digits") from error

@@ -1,0 +1,72 @@
+"""Which layers a newcomer takes by itself: what nobody holds yet, else what the fewest hold.
+
+A replica is never slower: routes go over it only where that is quicker. Knows nothing of who is
+slow; the planner of whole placements is `plan/placement`.
+"""
+
+from __future__ import annotations
+
+from manyhands.domain.device import Device
+from manyhands.domain.ids import ModelId, PeerId
+from manyhands.domain.model_spec import ModelSpec
+from manyhands.domain.span import Span, missing
+from manyhands.domain.swarm import Swarm
+from manyhands.plan.cost import Cost, fits
+
+
+def held_layers(
+    swarm: Swarm, model: ModelId, spec: ModelSpec, without: PeerId | None = None
+) -> tuple[int, ...]:
+    """How many peers hold each layer of a model (ready or being loaded), one peer not counted."""
+    counts = [0] * len(spec.layers)
+    for peer, record in swarm.peers.items():
+        held: set[int] = set()
+        for holding in record.holdings:
+            if holding.model == model and holding.state in ("ready", "fetching"):
+                held.update(range(holding.span.first, min(holding.span.last, len(counts))))
+        for layer in held if peer != without else ():
+            counts[layer] += 1
+    return tuple(counts)
+
+
+def gaps(counts: tuple[int, ...]) -> tuple[Span, ...]:
+    """The runs of layers that nobody holds."""
+    held = (Span(layer, layer + 1) for layer, count in enumerate(counts) if count)
+    return missing(held, len(counts))
+
+
+def most_from(spec: ModelSpec, first: int, device: Device, tokens: int, cost: Cost) -> Span | None:
+    """The longest span from `first` that fits a device with memory for `tokens` tokens."""
+    low, high = first, len(spec.layers)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if fits(spec, Span(first, middle), device, tokens, cost):
+            low = middle
+        else:
+            high = middle - 1
+    return Span(first, low) if low > first else None
+
+
+def share(
+    counts: tuple[int, ...], spec: ModelSpec, device: Device, tokens: int, cost: Cost
+) -> Span | None:
+    """What a device should load; None when not even one layer fits.
+
+    The first gap in the row, as much of it as fits; without a gap the whole model, or the stretch
+    with the fewest holders where that does not fit.
+    """
+    unheld = gaps(counts)
+    if unheld:
+        longest = most_from(spec, unheld[0].first, device, tokens, cost)
+        return None if longest is None else longest.overlap(unheld[0])
+    spans = [
+        span
+        for first in range(len(spec.layers))
+        if (span := most_from(spec, first, device, tokens, cost)) is not None
+    ]
+    longest_ones = [span for span in spans if len(span) == max(map(len, spans))]
+    return min(
+        longest_ones,
+        key=lambda span: (sum(counts[span.first : span.last]), span.first),
+        default=None,
+    )
