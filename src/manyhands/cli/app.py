@@ -82,6 +82,31 @@ def join(
     _run(verb.join(Console(as_json=as_json), options, Settings()), as_json, verbose)
 
 
+@app.command()
+def demo(
+    model: Annotated[str, typer.Argument(help="A model's folder.")] = "storyteller",
+    prompt: Annotated[str, typer.Option(help="How the text begins.")] = "Once upon a time",
+    peers: Annotated[int, typer.Option(help="How many processes share the model.")] = 3,
+    kill: Annotated[int, typer.Option(help="Which of them is killed.")] = 2,
+    at: Annotated[int, typer.Option(help="After how many tokens.")] = 80,
+    max_tokens: Annotated[int, typer.Option(help="The longest text.")] = 300,
+    seed: Annotated[int, typer.Option(help="Another seed, another story.")] = 3,
+    temperature: Annotated[float, typer.Option(help="0 is always the likeliest word.")] = 0.7,
+    machine: Annotated[bool, typer.Option(help="Tell what this machine could run.")] = True,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Three processes share a model; one is killed in mid-story, and the story goes on."""
+    from manyhands.cli import demo as verb
+    from manyhands.cli.console import Console
+    from manyhands.domain.settings import Settings
+
+    options = verb.DemoOptions(
+        model, prompt, peers, kill, at, max_tokens, seed, temperature, machine
+    )
+    _run(verb.demo(Console(as_json=as_json), options, Settings()), as_json, verbose)
+
+
 def _run(work: Coroutine[Any, Any, None], as_json: bool, verbose: bool) -> None:
     from manyhands.cli.console import run_verb
 

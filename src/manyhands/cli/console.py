@@ -16,26 +16,38 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, NoReturn
 
+import rich.console
+
 from manyhands.errors import ManyhandsError
 
 INTERRUPTED = 130
 
 
 class Console:
-    """Where a verb prints. With `as_json` each event is one JSON object a line, nothing else."""
+    """Where a verb prints. With `as_json` each event is one JSON object a line, nothing else.
+
+    Styles are rich's; a pipe gets plain text.
+    """
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
+        self.rich = rich.console.Console(highlight=False, markup=False, emoji=False)
 
-    def say(self, text: str = "") -> None:
+    @property
+    def is_terminal(self) -> bool:
+        """True when a person looks on."""
+        return self.rich.is_terminal and not self.as_json
+
+    def say(self, text: str = "", style: str | None = None) -> None:
         """A line for a person; nothing with --json."""
         if not self.as_json:
-            print(text, flush=True)  # noqa: T201
+            self.rich.print(text, style=style, soft_wrap=True)
 
-    def write(self, text: str) -> None:
+    def write(self, text: str, style: str | None = None) -> None:
         """A piece of text without a line's end, for a person."""
         if not self.as_json:
-            print(text, end="", flush=True)  # noqa: T201
+            self.rich.print(text, style=style, end="", soft_wrap=True)
+            self.rich.file.flush()
 
     def event(self, event: str, **facts: Any) -> None:
         """A line for a program; nothing without --json."""

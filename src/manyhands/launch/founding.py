@@ -6,6 +6,8 @@ Joins node, door and home folder. Whatever the peer holds is decided by who call
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -102,6 +104,27 @@ class Founding:
         membership = self.founder.membership()
         self._contexts.renew(membership)
         return membership
+
+
+@contextlib.asynccontextmanager
+async def found_swarm(
+    home: Home,
+    opened: Opened,
+    device: Device,
+    settings: Settings,
+    ports: Ports,
+    *,
+    holds: bool = True,
+) -> AsyncIterator[Founding]:
+    """A Founding that runs while the context is open; its errors end the context."""
+    founding = Founding(home, opened, device, settings, ports, holds=holds)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(founding.run())
+        try:
+            await founding.started()
+            yield founding
+        finally:
+            running.cancel()
 
 
 def _running(opened: Opened) -> RunningModel:

@@ -32,6 +32,9 @@ KEPT_LINES = 20
 
 END_DEADLINE_S = 5.0
 
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+"""By which numpy's and torch's kernels are told how many threads to use."""
+
 
 class LocalPeer:
     """One child process. `watch` must run for `ready` to return."""
@@ -116,12 +119,14 @@ class LocalPeer:
 class LocalPeers:
     """Several of them. Use as a context manager: on the way out all are ended, whatever happened.
 
-    `folder` holds a home folder for each.
+    `folder` holds a home folder for each. They share the cores: each computes with as many threads
+    as its part of `expected` peers, unless the environment says how many already.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, expected: int) -> None:
         self.peers: list[LocalPeer] = []
         self._folder = folder
+        self._threads = max(1, (os.cpu_count() or 1) // max(expected, 1))
         self._watching: asyncio.TaskGroup | None = None
 
     async def __aenter__(self) -> LocalPeers:
@@ -149,7 +154,14 @@ class LocalPeers:
         words = ["join", str(door), "--json", "--with-parent", "--model", str(model), *options]
         if span is not None:
             words += ["--span", f"{span.first}:{span.last}"]
-        process = await _spawn(words, self._folder / f"peer-{number}", invite)
+        environment = {
+            **dict.fromkeys(THREAD_VARIABLES, str(self._threads)),
+            **os.environ,
+            FOLDER_VARIABLE: str(self._folder / f"peer-{number}"),
+            # no argument: other people of the machine can read those
+            "MANYHANDS_INVITE": invite.text,
+        }
+        process = await _spawn(words, environment)
         peer = LocalPeer(number, process)
         self.peers.append(peer)
         if self._watching is not None:
@@ -161,21 +173,16 @@ class LocalPeers:
         return tuple(peer for peer in self.peers if peer.is_alive)
 
 
-async def _spawn(words: Sequence[str], home: Path, invite: Invite) -> asyncio.subprocess.Process:
-    # the invite is no argument: other people of the machine can read those
-    environment = {
-        **os.environ,
-        FOLDER_VARIABLE: str(home),
-        "MANYHANDS_INVITE": invite.text,
-        "PYTHONUNBUFFERED": "1",
-    }
+async def _spawn(
+    words: Sequence[str], environment: Mapping[str, str]
+) -> asyncio.subprocess.Process:
     try:
         return await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "manyhands.cli.app",
             *words,
-            env=environment,
+            env=dict(environment),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -1,0 +1,224 @@
+"""`hands demo`: a model over three processes tells a story, one is killed, the story goes on.
+
+Everything it prints happened: real processes with keys of their own, mutual TLS between them, a
+real SIGKILL, and a second, undisturbed run of the same prompt to compare with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from manyhands.cli.console import Console
+from manyhands.cli.keys import key_presses
+from manyhands.cli.machine import as_data, machine_report, show
+from manyhands.cli.words import as_size, check_fits, device_here
+from manyhands.domain.ids import PeerId, short
+from manyhands.domain.settings import Settings
+from manyhands.domain.span import even_cuts
+from manyhands.engine.measure import measure
+from manyhands.errors import UserError
+from manyhands.launch.founding import Founding, Ports, found_swarm
+from manyhands.launch.local import LocalPeer, LocalPeers
+from manyhands.node.answer import Answer
+from manyhands.node.live import until_covered
+from manyhands.node.opened import open_model
+from manyhands.store.builtin import STORYTELLER, folder_of
+from manyhands.store.home import Home
+
+PROMPT = "Once upon a time"
+READING_TOK_S = 30.0
+"""On a terminal the story is not told faster than one can read along."""
+
+
+TOY = """
+The storyteller is a toy of a few million numbers: it shows that the mechanism works, not how clever
+a model is. `hands demo FOLDER` does the same with a real one, `hands run` lets you talk to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """What was typed; see `hands demo --help`."""
+
+    model: str = STORYTELLER
+    prompt: str = PROMPT
+    peers: int = 3
+    kill: int = 2
+    at: int = 80
+    max_tokens: int = 300
+    seed: int = 3
+    temperature: float = 0.7
+    with_machine: bool = True
+
+
+async def demo(console: Console, options: DemoOptions, settings: Settings) -> None:
+    """The whole demo. Raises UserError for senseless options, and what a model folder fails by."""
+    if not 2 <= options.peers <= 9 or not 1 <= options.kill <= options.peers:
+        raise UserError(
+            f"{options.peers} peers and peer {options.kill} to kill; take 2 to 9 peers, and one of "
+            "them to kill"
+        )
+    opened = open_model(folder_of(options.model), settings)
+    spans = even_cuts(len(opened.model.spec.layers), options.peers)
+    check_fits(opened.model, opened.model.spec.span, device_here(None), settings)
+    with (
+        tempfile.TemporaryDirectory(prefix="manyhands-demo-") as folder,
+        Home(Path(folder) / "owner") as home,
+    ):
+        owner = found_swarm(home, opened, device_here(None), settings, Ports(), holds=False)
+        async with owner as founding, LocalPeers(Path(folder), options.peers) as peers:
+            console.say(f"starting {options.peers} peers on this machine …", "dim")
+            for span in spans:
+                await peers.start(founding.door, founding.founder.invite(), opened.folder, span)
+            await _Demo(console, options, founding, peers).tell()
+    if options.with_machine:
+        await _tell_machine(console)
+    if opened.folder == folder_of(STORYTELLER):
+        console.say(TOY, "dim")
+
+
+async def _tell_machine(console: Console) -> None:
+    """Measure for a second, and say what would run here."""
+    report = machine_report(await asyncio.to_thread(measure))
+    if console.as_json:
+        console.event("machine", **as_data(report))
+    else:
+        console.say()
+        show(report, console.rich)
+
+
+class _Demo:
+    """One showing, once the processes are started."""
+
+    def __init__(
+        self, console: Console, options: DemoOptions, founding: Founding, peers: LocalPeers
+    ) -> None:
+        self._console, self._options = console, options
+        self._founding, self._peers = founding, peers
+        self._wanted: int | None = None
+        self._killed: LocalPeer | None = None
+        self._killed_s = self._next_s = 0.0
+        self._killed_at = 0
+
+    async def tell(self) -> None:
+        """From the table of peers to the figures. Raises UserError when the texts differ."""
+        await self._ready()
+        self._show_peers("")
+        options = self._options
+        self._console.say(
+            f"\nA key from 1 to {options.peers} kills that peer at once; otherwise peer "
+            f"{options.kill} is killed at token {options.at}.\n",
+            "dim",
+        )
+        disturbed = self._answer()
+        async with key_presses(self._pressed):
+            await self._speak(disturbed)
+        undisturbed = self._answer()
+        started_s = time.perf_counter()
+        async for _ in undisturbed.pieces():
+            pass
+        took_s = time.perf_counter() - started_s
+        self._conclude(disturbed, undisturbed, len(undisturbed.tokens) / took_s)
+
+    async def _ready(self) -> None:
+        deadline_s = self._founding.settings.load_deadline_s
+        for peer in self._peers.peers:
+            await peer.ready(deadline_s)
+        await until_covered(self._founding.node, self._founding.opened.model, deadline_s)
+
+    def _answer(self) -> Answer:
+        options = self._options
+        sampling = {"seed": options.seed, "temperature": options.temperature}
+        has_text = self._founding.opened.tokenizer is not None
+        return self._founding.speaker.answer(
+            options.prompt if has_text else [1, 2, 3, 4],
+            options.max_tokens,
+            sampling=sampling,
+            as_text=has_text,
+        )
+
+    async def _speak(self, answer: Answer) -> None:
+        """Tell the story, and kill somebody on the way."""
+        self._console.write(self._options.prompt, "bold")
+        pause_s = 1 / READING_TOK_S if self._console.is_terminal else 0.0
+        async for piece in answer.pieces():
+            if self._killed is not None and not self._next_s:
+                self._next_s = time.perf_counter() - self._killed_s
+            self._console.write(piece or self._as_ids(answer))
+            await asyncio.sleep(pause_s)
+            self._kill_if_due(len(answer.tokens))
+        self._console.say("\n")
+
+    def _as_ids(self, answer: Answer) -> str:
+        is_text = self._founding.opened.tokenizer is not None
+        return "" if is_text or not answer.tokens else f" {answer.tokens[-1].id}"
+
+    def _pressed(self, key: str) -> None:
+        if key.isdigit() and 1 <= int(key) <= self._options.peers:
+            self._wanted = int(key)
+
+    def _kill_if_due(self, tokens: int) -> None:
+        if self._killed is not None or (self._wanted is None and tokens < self._options.at):
+            return
+        number = self._wanted or self._options.kill
+        self._killed = self._peers.peers[number - 1]
+        self._killed_at = tokens
+        pid = self._killed.process.pid
+        self._console.write(f" ✂ peer {number} (process {pid}) killed ", "bold red")
+        self._console.event("killed", peer=number, pid=pid, at=tokens)
+        self._killed_s = time.perf_counter()
+        self._killed.kill()
+
+    def _show_peers(self, title: str) -> None:
+        records = self._founding.node.directory.swarm.peers
+        for peer in self._peers.peers:
+            name = PeerId(str(peer.told.get("peer", "")))
+            record = records.get(name)
+            line = f"  peer {peer.number}  process {peer.process.pid:<8} key {short(name)}  "
+            if record is None or not peer.is_alive:
+                self._console.say(f"{line}gone", "red")
+                continue
+            spans = [held.span for held in record.holdings if held.state == "ready"]
+            layers = ", ".join(f"{span.first}:{span.last}" for span in spans)
+            held_bytes = record.device.memory_bytes - record.room_bytes
+            self._console.say(f"{line}layers {layers:<14} {as_size(held_bytes)}")
+            self._console.event(
+                "peer",
+                number=peer.number,
+                title=title,
+                peer=name,
+                pid=peer.process.pid,
+                spans=[[span.first, span.last] for span in spans],
+                weight_bytes=held_bytes,
+            )
+
+    def _conclude(self, disturbed: Answer, undisturbed: Answer, tok_s: float) -> None:
+        ids, others = ([token.id for token in one.tokens] for one in (disturbed, undisturbed))
+        is_same = ids == others
+        if self._killed is None:
+            self._console.say("nobody was killed: the story was over before", "yellow")
+        else:
+            self._console.say(
+                f"  killed after {self._killed_at} of {len(ids)} tokens; the next token came "
+                f"{self._next_s * 1e3:.0f} ms after the kill"
+            )
+        self._console.write("  identical to an undisturbed run: ")
+        self._console.say("yes" if is_same else "no", "bold green" if is_same else "bold red")
+        self._console.say(f"  undisturbed speed: {tok_s:.0f} tokens a second\n")
+        self._show_peers("after")
+        self._console.event(
+            "done",
+            tokens=len(ids),
+            killed_at=self._killed_at,
+            next_token_s=self._next_s,
+            recovered_s=list(disturbed.recovered_s),
+            identical=is_same,
+            tok_s=tok_s,
+        )
+        if not is_same:
+            raise UserError(
+                "the two texts differ, which must not be; please report it with the model's name"
+            )
