@@ -82,6 +82,135 @@ def join(
     _run(verb.join(Console(as_json=as_json), options, Settings()), as_json, verbose)
 
 
+Model = Annotated[str, typer.Argument(help="A model's folder, or `storyteller`.")]
+Peers = Annotated[
+    int, typer.Option("--peers", help="Share it over so many processes here; 0: this one holds it.")
+]
+Span = Annotated[
+    str | None, typer.Option("--span", help="Layers FIRST:LAST here; else as many as fit.")
+]
+Engine = Annotated[str, typer.Option("--engine", help="auto, numpy or torch.")]
+Dtype = Annotated[str, typer.Option("--dtype", help="auto, fp32, bf16 or fp16 (torch).")]
+Lan = Annotated[bool, typer.Option("--lan", help="Let other devices of this network join.")]
+Host = Annotated[str | None, typer.Option("--host", help="Where peers reach this one; see --lan.")]
+PeersPort = Annotated[int | None, typer.Option("--peers-port", help="For peers; usually 7701.")]
+DoorPort = Annotated[int | None, typer.Option("--door-port", help="For newcomers; usually 7702.")]
+HttpHost = Annotated[str, typer.Option("--http-host", help="Where HTTP listens; needs --api-key.")]
+HttpPort = Annotated[int | None, typer.Option("--http-port", help="For HTTP; usually 7700.")]
+ApiKey = Annotated[
+    str | None,
+    typer.Option("--api-key", envvar="MANYHANDS_API_KEY", help="Who asks by HTTP must show it."),
+]
+AllowHost = Annotated[
+    list[str] | None, typer.Option("--allow-host", help="Another name HTTP is reached by.")
+]
+Url = Annotated[str | None, typer.Option("--url", help="http://HOST:PORT; else what runs here.")]
+
+
+@app.command()
+def run(
+    model: Model = "storyteller",
+    peers: Peers = 0,
+    span: Span = None,
+    memory: Memory = None,
+    engine: Engine = "auto",
+    dtype: Dtype = "auto",
+    threads: Threads = None,
+    lan: Lan = False,
+    host: Host = None,
+    peers_port: PeersPort = None,
+    door_port: DoorPort = None,
+    http_host: HttpHost = "127.0.0.1",
+    http_port: HttpPort = None,
+    api_key: ApiKey = None,
+    allow_host: AllowHost = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Run a model, serve it by HTTP, and talk to it here."""
+    from manyhands.cli import run as verb
+    from manyhands.cli.console import Console, run_plain
+    from manyhands.cli.serve import ServeOptions
+    from manyhands.domain.settings import Settings
+
+    options = ServeOptions(
+        model, peers, span, memory, engine, dtype, threads, lan, host, peers_port, door_port,
+        http_host, http_port, api_key, tuple(allow_host or ()),
+    )  # fmt: skip
+    console = Console(as_json=as_json)
+    run_plain(lambda: verb.run(console, options, Settings()), as_json=as_json, verbose=verbose)
+
+
+@app.command()
+def serve(
+    model: Model = "storyteller",
+    peers: Peers = 0,
+    span: Span = None,
+    memory: Memory = None,
+    engine: Engine = "auto",
+    dtype: Dtype = "auto",
+    threads: Threads = None,
+    lan: Lan = False,
+    host: Host = None,
+    peers_port: PeersPort = None,
+    door_port: DoorPort = None,
+    http_host: HttpHost = "127.0.0.1",
+    http_port: HttpPort = None,
+    api_key: ApiKey = None,
+    allow_host: AllowHost = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Run a model and serve it by HTTP, until Ctrl-C."""
+    from manyhands.cli import serve as verb
+    from manyhands.cli.console import Console
+    from manyhands.domain.settings import Settings
+
+    options = verb.ServeOptions(
+        model, peers, span, memory, engine, dtype, threads, lan, host, peers_port, door_port,
+        http_host, http_port, api_key, tuple(allow_host or ()),
+    )  # fmt: skip
+    work = verb.serve_until_signal(Console(as_json=as_json), options, Settings())
+    _run(work, as_json, verbose)
+
+
+@app.command()
+def chat(
+    model: Annotated[str | None, typer.Argument(help="Of several that are served, which.")] = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Talk to a model that `hands serve` or `hands run` serves."""
+    from manyhands.cli import chat as verb
+    from manyhands.cli.console import Console, run_plain
+    from manyhands.cli.http import find_api
+    from manyhands.store.home import Home
+
+    def work() -> None:
+        api = find_api(Home.standard(), url, api_key)
+        verb.talk(verb.open_chat(api, model), Console(as_json=as_json))
+
+    run_plain(work, as_json=as_json, verbose=verbose)
+
+
+@app.command()
+def status(
+    url: Url = None, api_key: ApiKey = None, as_json: AsJson = False, verbose: Verbose = False
+) -> None:
+    """Who holds what of the swarm that runs here, and what is missing."""
+    from manyhands.cli import status as verb
+    from manyhands.cli.console import Console, run_plain
+    from manyhands.cli.http import find_api
+    from manyhands.store.home import Home
+
+    def work() -> None:
+        verb.status(Console(as_json=as_json), find_api(Home.standard(), url, api_key))
+
+    run_plain(work, as_json=as_json, verbose=verbose)
+
+
 @app.command()
 def demo(
     model: Annotated[str, typer.Argument(help="A model's folder.")] = "storyteller",

@@ -65,11 +65,16 @@ def fail(error: ManyhandsError, *, as_json: bool) -> NoReturn:
 
 
 def run_verb(work: Coroutine[Any, Any, None], *, as_json: bool, verbose: bool) -> None:
+    """Run a verb on an event loop; errors as `run_plain`."""
+    run_plain(lambda: asyncio.run(work), as_json=as_json, verbose=verbose)
+
+
+def run_plain(work: Callable[[], None], *, as_json: bool, verbose: bool) -> None:
     """Run a verb to its end; errors of ours become a line and an exit code, bugs a traceback."""
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        asyncio.run(work)
+        work()
     except* ManyhandsError as group:
         fail(first_of(group), as_json=as_json)
     except* KeyboardInterrupt:

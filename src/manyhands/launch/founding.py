@@ -57,7 +57,7 @@ class Founding:
         self.founder = Founder(home.authority(wall_clock()), keys, settings, wall_clock, new_serial)
         membership = self.founder.membership()
         self.opened = opened if holds else replace(opened, model=replace(opened.model, stored=()))
-        self.settings = settings
+        self.settings, self.device = settings, device
         self.peer = LivePeer(
             membership,
             (self.opened.model,),

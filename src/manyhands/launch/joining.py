@@ -11,15 +11,13 @@ from dataclasses import dataclass
 from manyhands.domain.admission import Admission
 from manyhands.domain.settings import Settings
 from manyhands.errors import PeerLied, UserError
+from manyhands.launch.ports import DOOR_PORT
 from manyhands.net.door import knock
 from manyhands.node.founder import knock_with
 from manyhands.store.home import Home, Joined, membership_of
 from manyhands.trust.certificate import Membership
 from manyhands.trust.invite import Invite
 from manyhands.trust.signature import KeyPair
-
-DOOR_PORT = 7702
-"""Where `hands join HOST` knocks unless told otherwise."""
 
 _PLACE = re.compile(
     r"(?:tcp:)?(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\[\]:\s]+))(?::([0-9]{1,5}))?", re.ASCII

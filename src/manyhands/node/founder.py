@@ -5,6 +5,7 @@ Knows no sockets: `net/door` brings the knocks.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable, Iterable
 
@@ -38,6 +39,7 @@ class Founder:
         self._authority, self._keys, self._settings = authority, keys, settings
         self._now, self._serial = now, serial
         self._invites = OpenInvites()
+        self._used = asyncio.Event()
 
     def membership(self) -> Membership:
         """The founder's own, from now on."""
@@ -50,6 +52,11 @@ class Founder:
         made = make_invite(self._keys.peer, secrets.token_bytes(SECRET_BYTES))
         self._invites.add(made, self._now() + self._settings.invite_life_s)
         return made
+
+    async def used(self) -> None:
+        """Return when somebody comes in by an invite."""
+        await self._used.wait()
+        self._used.clear()
 
     def decide(self, knock: Knock, member: PeerId | None) -> Admission:
         """Admit who shows an open invite, or is a member that renews.
@@ -65,6 +72,7 @@ class Founder:
             raise PeerError("whoever knocks does not hold the key it names")
         if knock.secret:
             self._invites.use(_secret(knock.secret), knock.peer, self._now())
+            self._used.set()
         elif member != knock.peer:
             raise PeerError("an invite is needed here; ask whoever runs the swarm for one")
         return Admission(

@@ -1,0 +1,233 @@
+"""`hands serve`: run a model here and let people ask it by HTTP, until Ctrl-C.
+
+`hands run` is the same with a chat in the terminal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import manyhands
+from manyhands.api.app import Serving, serving_http
+from manyhands.cli.console import Console, until_signal
+from manyhands.cli.words import (
+    as_size,
+    check_fits,
+    cost_of,
+    device_here,
+    planned_tokens,
+    read_span,
+)
+from manyhands.domain.device import Device
+from manyhands.domain.settings import Settings
+from manyhands.domain.span import Span, even_cuts
+from manyhands.errors import ResourceError, UserError
+from manyhands.launch.founding import Founding, Ports, found_swarm
+from manyhands.launch.local import LocalPeers
+from manyhands.launch.ports import API_PORT, DOOR_PORT, PEERS_PORT, is_loopback, lan_host, port_for
+from manyhands.node.live import is_covered, until_covered, wall_clock
+from manyhands.node.opened import Opened, open_model
+from manyhands.plan.share import gaps, held_layers, most_from
+from manyhands.store.builtin import folder_of
+from manyhands.store.home import Home
+
+KEY_VARIABLE = "MANYHANDS_API_KEY"
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """What was typed; see `hands serve --help`."""
+
+    model: str
+    peers: int = 0
+    span: str | None = None
+    memory: str | None = None
+    engine: str = "auto"
+    dtype: str = "auto"
+    threads: int | None = None
+    lan: bool = False
+    host: str | None = None
+    peers_port: int | None = None
+    door_port: int | None = None
+    http_host: str = "127.0.0.1"
+    http_port: int | None = None
+    api_key: str | None = None
+    allow_hosts: tuple[str, ...] = ()
+
+
+async def serve(
+    console: Console,
+    options: ServeOptions,
+    settings: Settings,
+    asked: asyncio.Event,
+    ready: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Run until `asked`; `ready` is called with the URL once answers can be had.
+
+    Raises what the model folder, the ports and the memory fail by, before anything is loaded.
+    """
+    if not is_loopback(options.http_host) and not options.api_key:
+        raise UserError(
+            f"whoever reaches {options.http_host} could use this model; say who may with --api-key "
+            f"(or {KEY_VARIABLE}), or leave out --http-host to serve this machine only"
+        )
+    opened = open_model(
+        folder_of(options.model),
+        settings,
+        engine=options.engine,
+        dtype=options.dtype,
+        threads=options.threads,
+    )
+    here = device_here(options.memory)
+    share = _share(options, opened, here, settings)
+    with Home.standard() as home:
+        ports, holds = _ports(options), not options.peers
+        async with (
+            found_swarm(home, opened, here, settings, ports, holds=holds) as swarm,
+            _children(options, swarm, opened),
+        ):
+            await _hold(console, swarm, share)
+            await _answer_http(console, options, home, swarm, asked, ready)
+    console.event("left")
+
+
+async def serve_until_signal(console: Console, options: ServeOptions, settings: Settings) -> None:
+    """`serve` until Ctrl-C."""
+    async with until_signal() as asked:
+        await serve(console, options, settings, asked)
+
+
+def _share(options: ServeOptions, opened: Opened, here: Device, settings: Settings) -> Span | None:
+    """What this process holds: all of the model, or as much as fits; None with children."""
+    spec = opened.model.spec
+    if options.peers:
+        if options.peers > len(spec.layers):
+            raise UserError(f"--peers is {options.peers}; the model has {len(spec.layers)} layers")
+        check_fits(opened.model, spec.span, here, settings)
+        return None
+    if options.span is not None:
+        span = read_span(options.span, spec)
+        check_fits(opened.model, span, here, settings)
+        return span
+    tokens = planned_tokens(opened.model, settings)
+    most = most_from(spec, 0, here, tokens, cost_of(opened.model))
+    if most is None:
+        check_fits(opened.model, Span(0, 1), here, settings)
+        raise ResourceError("not one layer of the model fits here; free some memory")
+    return most
+
+
+def _ports(options: ServeOptions) -> Ports:
+    host = options.host or (lan_host() if options.lan else "127.0.0.1")
+    return Ports(
+        host,
+        port_for(host, options.peers_port, PEERS_PORT),
+        port_for(host, options.door_port, DOOR_PORT),
+    )
+
+
+@contextlib.asynccontextmanager
+async def _children(options: ServeOptions, swarm: Founding, opened: Opened) -> AsyncIterator[None]:
+    """As many processes as were asked for, each with an even share."""
+    if not options.peers:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="manyhands-") as folder:
+        async with LocalPeers(Path(folder), options.peers) as peers:
+            for span in even_cuts(len(opened.model.spec.layers), options.peers):
+                await peers.start(swarm.door, swarm.founder.invite(), opened.folder, span)
+            for peer in peers.peers:
+                await peer.ready(swarm.settings.load_deadline_s)
+            await until_covered(swarm.node, opened.model, swarm.settings.load_deadline_s)
+            yield
+
+
+async def _hold(console: Console, swarm: Founding, share: Span | None) -> None:
+    name, model = swarm.opened.name, swarm.opened.model
+    profile = model.profile.kernels
+    if share is not None:
+        console.say(f"loading layers {share.first}:{share.last} of {name} …", "dim")
+        await swarm.hold(share)
+    held_bytes = swarm.device.memory_bytes - swarm.node.holdings.room_bytes()
+    version = manyhands.__version__
+    console.say(
+        f"manyhands {version} · {name} · {len(model.spec.layers)} layers · {profile} · "
+        f"{as_size(held_bytes)} here"
+    )
+
+
+async def _answer_http(
+    console: Console,
+    options: ServeOptions,
+    home: Home,
+    swarm: Founding,
+    asked: asyncio.Event,
+    ready: Callable[[str], None],
+) -> None:
+    serving = Serving(
+        speakers=(swarm.speaker,),
+        node=swarm.node,
+        api_key=options.api_key,
+        allowed_hosts=options.allow_hosts,
+    )
+    port = port_for(options.http_host, options.http_port, API_PORT)
+    async with serving_http(serving, options.http_host, port) as url:
+        note = home.write_running(
+            f"api-{os.getpid()}",
+            {"url": url, "pid": os.getpid(), "since": wall_clock(), "key": options.api_key},
+        )
+        try:
+            invite = swarm.founder.invite().text
+            console.say(f"chat: {url}   API: {url}/v1   docs: {url}/docs")
+            _tell_joining(console, swarm, invite)
+            console.event("ready", url=url, door=str(swarm.door), invite=invite)
+            async with asyncio.TaskGroup() as tasks:
+                telling = tasks.create_task(_tell_coverage(console, swarm, lambda: ready(url)))
+                inviting = tasks.create_task(_invite_again(console, swarm))
+                await asked.wait()
+                telling.cancel()
+                inviting.cancel()
+        finally:
+            note.unlink(missing_ok=True)
+        console.say("ending: answers in progress are cut off", "dim")
+
+
+def _tell_joining(console: Console, swarm: Founding, invite: str) -> None:
+    if is_loopback(swarm.door.host):
+        console.say("other devices cannot reach this one: start with --lan to let them join", "dim")
+    console.say(f"join from another one:\n  hands join {swarm.door} --invite {invite}")
+
+
+async def _invite_again(console: Console, swarm: Founding) -> None:
+    """Each invite is for one: print the next when one was used."""
+    while True:
+        await swarm.founder.used()
+        invite = swarm.founder.invite().text
+        console.say(f"somebody joined; the next one:\n  hands join {swarm.door} --invite {invite}")
+        console.event("invite", door=str(swarm.door), invite=invite)
+
+
+async def _tell_coverage(console: Console, swarm: Founding, ready: Callable[[], None]) -> None:
+    """Say what is missing, and when nothing is."""
+    node, model, was_ready = swarm.node, swarm.opened.model, None
+    while True:
+        is_ready = is_covered(node.directory.swarm, model)
+        if is_ready != was_ready:
+            lost = gaps(held_layers(node.directory.swarm, model.id, model.spec))
+            if is_ready:
+                console.say("every layer is held: ask away. Ctrl-C ends.")
+                ready()
+            elif lost:
+                names = ", ".join(f"{span.first}:{span.last}" for span in lost)
+                console.say(f"waiting for somebody to hold layers {names}", "yellow")
+            console.event(
+                "coverage", ready=is_ready, missing=[[span.first, span.last] for span in lost]
+            )
+            was_ready = is_ready
+        await node.directory.changed()
