@@ -1,0 +1,177 @@
+"""The child process of `measure`: times the engine that would be used here, prints figures as JSON.
+
+    python -m manyhands.engine.measure_child '{"engine": "auto", "dtype": "auto", "threads": null,
+                                               "weight_bytes": 536870912}'
+
+It loads blocks of an invented model and steps them, so every figure is the real thing: the engine's
+own linear maps, layouts and per-block work. Exits 2 with `code` and `error` for a bad setting.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from manyhands.domain.ids import SessionId
+from manyhands.domain.model_spec import ModelSpec, TensorSource, span_elements
+from manyhands.domain.span import Span
+from manyhands.domain.tensor_frame import DTYPE_BYTES, StoredTensor
+from manyhands.engine.choice import Kind, choose
+from manyhands.engine.engine import Chunk, Engine
+from manyhands.engine.measure import names
+from manyhands.engine.weights import NUMPY_FORM
+from manyhands.errors import ManyhandsError
+from manyhands.families.family import model_spec
+
+STORED = {"auto": "BF16", "fp32": "F32", "bf16": "BF16", "fp16": "F16"}
+"""What the invented file holds; nearly every published one holds bfloat16."""
+
+WIDE_BYTES = 1 << 28
+"""With fewer weight bytes than this, blocks are half as wide, so that one of them still fits."""
+
+SPARE_S = 0.4
+"""About how long each of the figures may take once its first try is known to be short."""
+
+MOST_ROWS = 128
+"""As many as a step of a prompt has (`Settings.chunk_tokens`)."""
+
+SMALL_BLOCKS = 24
+"""As many as models have, about: what a step costs once is shared out among them."""
+
+KV_BYTES = 1 << 26
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the parent asks for; `weight_bytes` is how much to read for one figure."""
+
+    engine: str
+    dtype: str
+    threads: int | None
+    weight_bytes: int
+
+
+def invented(width: int, blocks: int) -> ModelSpec:
+    """A Llama of `blocks` blocks, four times as wide inside."""
+    return model_spec(
+        {
+            "model_type": "llama",
+            "vocab_size": 256,
+            "hidden_size": width,
+            "intermediate_size": 4 * width,
+            "num_hidden_layers": blocks,
+            "num_attention_heads": max(1, width // 128),
+            "num_key_value_heads": max(1, width // 256),
+            "max_position_embeddings": 1024,
+            "rms_norm_eps": 1e-5,
+        }
+    )
+
+
+def weights_of(dtype: str, most: int) -> Callable[[TensorSource], StoredTensor]:
+    """Small ordinary numbers for any tensor of up to `most` elements, each in memory of its own."""
+    numbers = np.resize(np.linspace(-0.02, 0.02, 1009, dtype=np.float32), most)
+    if dtype == "BF16":  # the upper halves of float32
+        stored = (numbers.view(np.uint32) >> np.uint32(16)).astype(np.uint16).tobytes()
+    else:
+        stored = numbers.astype(NUMPY_FORM[dtype]).tobytes()
+    held = memoryview(stored)
+
+    def read(source: TensorSource) -> StoredTensor:
+        size_bytes = source.elements * DTYPE_BYTES[dtype]
+        # a copy: numpy takes float32 as it lies, and matrices that share memory share the cache
+        return StoredTensor(dtype, source.shape, memoryview(bytearray(held[:size_bytes])))
+
+    return read
+
+
+class Steps:
+    """An engine with one session over `span`, stepped at position 0 again and again."""
+
+    def __init__(self, engine: Engine, spec: ModelSpec, span: Span, name: str) -> None:
+        self._engine, self._session, self._width = engine, SessionId(name * 32), spec.width
+        engine.open(self._session, 1024, span=span)
+
+    def seconds(self, rows: int) -> float:
+        """The median of several steps of `rows` rows; more of them while they are short."""
+        hidden = np.ones((rows, self._width), np.float32)
+        chunk = Chunk(self._session, 0, (1,) * rows, hidden, ())
+        self._engine.step([chunk])
+        times: list[float] = []
+        while len(times) < 3 or (sum(times) < SPARE_S and len(times) < 15):
+            start = time.perf_counter()
+            self._engine.step([chunk])
+            times.append(time.perf_counter() - start)
+        return statistics.median(times)
+
+
+def overhead_s(wanted: Wanted) -> float:
+    """Fixed seconds a block, from blocks so small that nothing else counts."""
+    spec = invented(64, SMALL_BLOCKS)
+    blocks = Span(1, 1 + SMALL_BLOCKS)
+    engine = _kind(wanted, spec).load(blocks, KV_BYTES)
+    return Steps(engine, spec, blocks, "0").seconds(1) / SMALL_BLOCKS
+
+
+def figures(wanted: Wanted) -> dict[str, str | float | int | None]:
+    """Every figure of Measured that needs arithmetic."""
+    fixed_s = overhead_s(wanted)
+    width = 2048 if wanted.weight_bytes >= WIDE_BYTES else 1024
+    one = span_elements(invented(width, 1), Span(1, 2))
+    kind = _kind(wanted, invented(width, 1))
+    count = max(1, round(wanted.weight_bytes / (one * kind.bytes_per_number)))
+    spec = invented(width, count)
+    blocks = Span(1, count + 1)
+    kind = _kind(wanted, spec)
+    engine = kind.load(blocks, KV_BYTES)
+    read_s = Steps(engine, spec, blocks, "1").seconds(1)
+    rate = engine.weight_bytes / max(read_s - count * fixed_s, read_s / 10)
+    name, dtype = names(kind)
+    return {
+        "engine": name,
+        "dtype": dtype,
+        "bytes_per_number": kind.bytes_per_number,
+        "read_bytes_per_s": rate,
+        "flops_per_s": _flops_per_s(Steps(engine, spec, Span(1, 2), "2"), one, fixed_s),
+        "overhead_s": fixed_s,
+    }
+
+
+def _flops_per_s(steps: Steps, elements: int, fixed_s: float) -> float:
+    """Of one block; as many rows, in powers of two, as a slow machine has time for."""
+    rows = 8
+    took_s = steps.seconds(rows)
+    while rows < MOST_ROWS and took_s < SPARE_S / 8:
+        rows *= 2
+        took_s = steps.seconds(rows)
+    return 2.0 * elements * rows / max(took_s - fixed_s, took_s / 10)
+
+
+def _kind(wanted: Wanted, spec: ModelSpec) -> Kind:
+    most = max(source.elements for layer in spec.layers for source in layer.tensors.values())
+    read = weights_of(STORED.get(wanted.dtype, "BF16"), most)
+    kind = choose(wanted.engine, wanted.dtype, wanted.threads, spec, read)
+    if kind.on_start is not None:
+        kind.on_start()
+    return kind
+
+
+def main(arguments: list[str]) -> int:
+    """Measure and print; the exit status."""
+    try:
+        told = figures(Wanted(**json.loads(arguments[0])))
+    except ManyhandsError as error:
+        sys.stdout.write(json.dumps({"code": error.code, "error": str(error)}) + "\n")
+        return error.exit_code
+    sys.stdout.write(json.dumps(told) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
