@@ -1,4 +1,4 @@
-# Few words: setup, check, test, test-all, bench, demo. `make PYTHON=python3.13 setup` picks an
+# Few words: demo, setup, check, test, test-all, bench, storyteller, picture. `make PYTHON=python3.13 setup` picks an
 # interpreter, `make VENV=folder …` an environment. On Windows type the commands of CONTRIBUTING.md.
 
 PYTHON ?= python3
@@ -6,15 +6,24 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PURE := */errors.py,*/domain/*,*/trust/*,*/plan/*,*/codec/*,*/wire/*,*/families/*
 READY := $(VENV)/.ready
+BASE := $(VENV)/.base
 
-.PHONY: setup check test test-all bench demo
+.PHONY: demo setup check test test-all bench storyteller picture
+
+demo: $(BASE)
+	$(BIN)/hands demo
+
+$(BASE): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -c constraints.txt -e .
+	touch $(BASE)
 
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -c constraints.txt -e '.[torch,dev]'
-	touch $(READY)
+	touch $(BASE) $(READY)
 
 check: $(READY)
 	$(BIN)/ruff format --check
@@ -33,5 +42,8 @@ test-all: $(READY)
 bench: $(READY)
 	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
 
-demo: $(READY)
-	$(BIN)/python examples/three_peers.py
+storyteller: $(READY)
+	$(BIN)/python -m recipes.storyteller
+
+picture: $(READY)
+	$(BIN)/python tools/picture.py

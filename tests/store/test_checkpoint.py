@@ -261,7 +261,7 @@ def test_a_file_that_shrinks_after_opening_is_a_typed_error(broken):
     folder = broken("llama")
     checkpoint = Checkpoint.open(folder)
     os.truncate(folder / "model.safetensors", 20_000)
-    with pytest.raises(CheckpointError, match="shorter"):
+    with pytest.raises(CheckpointError, match="was changed after it was opened"):
         [checkpoint.read(source) for source in all_sources(checkpoint)]
     (folder / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="cannot be read"):
@@ -342,3 +342,13 @@ def test_end_tokens_that_are_no_token_ids_are_an_error(broken, value):
     rewrite(folder / "generation_config.json", lambda c: c.update(eos_token_id=value))
     with pytest.raises(CheckpointError, match="eos_token_id"):
         _ = Checkpoint.open(folder).end_tokens
+
+
+def test_a_file_that_is_replaced_by_another_of_the_same_size_is_noticed(broken):
+    folder = broken("llama")
+    checkpoint = Checkpoint.open(folder)
+    file, other = folder / "model.safetensors", folder / "other"
+    other.write_bytes(file.read_bytes())
+    other.replace(file)
+    with pytest.raises(CheckpointError, match="was changed after it was opened"):
+        checkpoint.identity()

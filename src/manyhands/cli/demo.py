@@ -15,7 +15,7 @@ from pathlib import Path
 from manyhands.cli.console import Console
 from manyhands.cli.keys import key_presses
 from manyhands.cli.machine import as_data, machine_report, show
-from manyhands.cli.words import as_size, check_fits, device_here
+from manyhands.cli.words import as_size, check_fits, device_here, engine_for
 from manyhands.domain.ids import PeerId, short
 from manyhands.domain.settings import Settings
 from manyhands.domain.span import even_cuts
@@ -26,7 +26,7 @@ from manyhands.launch.local import LocalPeer, LocalPeers
 from manyhands.node.answer import Answer
 from manyhands.node.live import until_covered
 from manyhands.node.opened import open_model
-from manyhands.store.builtin import STORYTELLER, folder_of
+from manyhands.store.builtin import STORYTELLER, folder_of, storyteller_folder
 from manyhands.store.home import Home
 
 PROMPT = "Once upon a time"
@@ -61,22 +61,23 @@ async def demo(console: Console, options: DemoOptions, settings: Settings) -> No
             f"{options.peers} peers and peer {options.kill} to kill; take 2 to 9 peers, and one of "
             "them to kill"
         )
-    opened = open_model(folder_of(options.model), settings)
+    folder = folder_of(options.model)
+    opened = open_model(folder, settings, engine=engine_for(folder, "auto"))
     spans = even_cuts(len(opened.model.spec.layers), options.peers)
     check_fits(opened.model, opened.model.spec.span, device_here(None), settings)
     with (
-        tempfile.TemporaryDirectory(prefix="manyhands-demo-") as folder,
-        Home(Path(folder) / "owner") as home,
+        tempfile.TemporaryDirectory(prefix="manyhands-demo-") as homes,
+        Home(Path(homes) / "owner") as home,
     ):
         owner = found_swarm(home, opened, device_here(None), settings, Ports(), holds=False)
-        async with owner as founding, LocalPeers(Path(folder), options.peers) as peers:
+        async with owner as founding, LocalPeers(Path(homes), options.peers) as peers:
             console.say(f"starting {options.peers} peers on this machine …", "dim")
             for span in spans:
                 await peers.start(founding.door, founding.founder.invite(), opened.folder, span)
             await _Demo(console, options, founding, peers).tell()
     if options.with_machine:
         await _tell_machine(console)
-    if opened.folder == folder_of(STORYTELLER):
+    if folder == storyteller_folder():
         console.say(TOY, "dim")
 
 

@@ -21,6 +21,7 @@ from manyhands.cli.words import (
     check_fits,
     cost_of,
     device_here,
+    engine_for,
     planned_tokens,
     read_span,
 )
@@ -77,10 +78,11 @@ async def serve(
             f"whoever reaches {options.http_host} could use this model; say who may with --api-key "
             f"(or {KEY_VARIABLE}), or leave out --http-host to serve this machine only"
         )
+    folder = folder_of(options.model)
     opened = open_model(
-        folder_of(options.model),
+        folder,
         settings,
-        engine=options.engine,
+        engine=engine_for(folder, options.engine),
         dtype=options.dtype,
         threads=options.threads,
     )

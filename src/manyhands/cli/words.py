@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 from manyhands.domain.device import Device
 from manyhands.domain.model_spec import ModelSpec
@@ -17,6 +18,7 @@ from manyhands.errors import ResourceError, UserError
 from manyhands.node.model import Model
 from manyhands.plan.cost import Cost, fits, memory_bytes
 from manyhands.plan.share import most_from
+from manyhands.store.builtin import storyteller_folder
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
 _FACTORS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -51,6 +53,12 @@ def device_here(memory: str | None) -> Device:
     if memory is None:
         return here
     return replace(here, memory_bytes=min(here.memory_bytes, read_size(memory)))
+
+
+def engine_for(folder: Path, engine: str) -> str:
+    """`engine`, but for the small model of ours: numpy, which starts at once and is as fast."""
+    is_ours = folder.resolve() == storyteller_folder().resolve()
+    return "numpy" if engine == "auto" and is_ours else engine
 
 
 def cost_of(model: Model) -> Cost:

@@ -7,6 +7,7 @@ file stays open in between. Knows nothing of engines, devices or where the folde
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from itertools import takewhile
 from pathlib import Path
@@ -46,6 +47,8 @@ class Checkpoint:
         self.spec: ModelSpec = model_spec(config)
         self.bytes_read = 0
         self._places = places
+        # a span may be loaded long after: other weights by then would speak another text
+        self._stamps = {file: _stamp(file) for file in {place.file for place in places.values()}}
 
     @classmethod
     def open(cls, folder: Path | str) -> Checkpoint:
@@ -179,18 +182,30 @@ class Checkpoint:
         filled = 0
         try:
             with place.file.open("rb", buffering=0) as stream:
+                if _stamp(stream.fileno()) != self._stamps[place.file]:
+                    raise CheckpointError(
+                        f"{place.file} was changed after it was opened; start again to use it as "
+                        "it is now"
+                    )
                 stream.seek(place.first + first)
                 while filled < len(buffer):
                     got = stream.readinto(buffer[filled:])
                     if not got:
-                        raise CheckpointError(
-                            f"{place.file} became shorter after it was opened; download it again"
-                        )
+                        raise CheckpointError(f"{place.file} ends too early; download it again")
                     filled += got
         except OSError as error:
             raise CheckpointError(f"{place.file} cannot be read: {error.strerror}") from error
         self.bytes_read += filled
         return buffer.toreadonly()
+
+
+def _stamp(file: Path | int) -> tuple[int, int, int]:
+    """What changes when somebody writes a file anew."""
+    try:
+        told = os.stat(file)
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read: {error.strerror}") from error
+    return told.st_mtime_ns, told.st_size, told.st_ino
 
 
 def _parts(name: str) -> list[str]:
