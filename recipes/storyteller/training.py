@@ -1,0 +1,169 @@
+"""Trains the storyteller: AdamW, a warm-up, a long level stretch, a straight way down to nothing.
+
+The level stretch keeps a choice open: `Plan.steps` can be set while it runs. What was reached is
+kept every few minutes in `resume.safetensors`; a run that finds one goes on from there.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import safetensors.torch
+import tokenizers
+import torch
+from torch.nn import functional
+
+from recipes.storyteller.corpus import IGNORED, Batch, batches, documents
+from recipes.storyteller.net import Net, Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long and how fast. `lessons` is how many tiny and then short stories come first."""
+
+    seed: int = 20
+    steps: int = 6000
+    warmup: int = 150
+    decay: int = 1200
+    batch_tokens: int = 3072
+    lessons: tuple[int, int] = (5000, 5000)
+    rate: float = 2e-3
+    decay_of_weights: float = 0.1
+    clip: float = 1.0
+    keep_every: int = 200
+
+    def rate_at(self, step: int) -> float:
+        """Up, level, down."""
+        up = (step + 1) / self.warmup
+        down = (self.steps - step) / self.decay
+        return self.rate * min(1.0, up, down)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What came out, beside the network itself."""
+
+    net: Net
+    tokens: int
+    seconds: float
+    held_out: float
+
+
+def train(
+    made: tokenizers.Tokenizer,
+    shape: Shape,
+    plan: Plan,
+    folder: Path,
+    device: str,
+    say: Callable[[str], None],
+    on_kept: Callable[[Net, int], None] | None = None,
+) -> Trained:
+    """Train to the plan's end. Seeded; the same up to floating point on the same machine."""
+    torch.manual_seed(plan.seed)
+    net = Net(shape).to(device)
+    optimiser = _optimiser(net, plan)
+    first, seen, spent = _resume(net, optimiser, folder)
+    stream = batches(
+        documents(made, plan.seed, plan.lessons, shape.context), plan.batch_tokens, plan.seed
+    )
+    start, losses = time.perf_counter() - spent, []
+    for step, batch in enumerate(islice(stream, first, plan.steps), first):
+        losses.append(_step(net, optimiser, plan, step, batch, device))
+        seen += batch.size
+        if (step + 1) % 20 == 0:
+            took = time.perf_counter() - start
+            mean = sum(losses) / len(losses)
+            say(f"step {step + 1} loss {mean:.4f} tokens {seen} seconds {took:.0f}")
+            losses = []
+        if (step + 1) % plan.keep_every == 0 or step + 1 == plan.steps:
+            _keep(net, optimiser, folder, step + 1, seen, time.perf_counter() - start)
+            if on_kept is not None:
+                on_kept(net, step + 1)
+    seconds = time.perf_counter() - start
+    return Trained(net, seen, seconds, held_out_loss(net, made, plan, device))
+
+
+def _step(
+    net: Net,
+    optimiser: torch.optim.Optimizer,
+    plan: Plan,
+    step: int,
+    batch: Batch,
+    device: str,
+) -> float:
+    for group in optimiser.param_groups:
+        group["lr"] = plan.rate_at(step)
+    loss = loss_of(net, batch, device)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(net.parameters(), plan.clip)
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    return float(loss.detach())
+
+
+def loss_of(net: Net, batch: Batch, device: str) -> torch.Tensor:
+    """Mean loss of a batch's learned tokens, in nats."""
+    with torch.autocast(torch.device(device).type, torch.bfloat16):
+        scores = net(batch.inputs.to(device))
+    flat = scores.float().flatten(0, 1)
+    return functional.cross_entropy(flat, batch.targets.to(device).flatten(), ignore_index=IGNORED)
+
+
+@torch.no_grad()
+def held_out_loss(net: Net, made: tokenizers.Tokenizer, plan: Plan, device: str) -> float:
+    """Mean loss a token over stories of a seed that is never trained on."""
+    stream = documents(made, plan.seed + 1_000_000, (0, 0), net.shape.context)
+    total, count = 0.0, 0
+    for batch in islice(batches(stream, plan.batch_tokens, plan.seed), 40):
+        learned = int((batch.targets != IGNORED).sum())
+        total += float(loss_of(net, batch, device)) * learned
+        count += learned
+    return total / count
+
+
+def _optimiser(net: Net, plan: Plan) -> torch.optim.AdamW:
+    matrices = [w for w in net.parameters() if w.dim() == 2]
+    vectors = [w for w in net.parameters() if w.dim() < 2]
+    groups = [
+        {"params": matrices, "weight_decay": plan.decay_of_weights},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.97), eps=1e-9, fused=True)
+
+
+def _keep(
+    net: Net, optimiser: torch.optim.AdamW, folder: Path, step: int, seen: int, seconds: float
+) -> None:
+    kept = {f"net.{name}": w.detach().contiguous() for name, w in net.named_parameters()}
+    for name, weight in net.named_parameters():
+        for key in ("exp_avg", "exp_avg_sq"):
+            kept[f"{key}.{name}"] = optimiser.state[weight][key].contiguous()
+    said = {"step": str(step), "tokens": str(seen), "seconds": str(math.floor(seconds))}
+    folder.mkdir(parents=True, exist_ok=True)
+    fresh = folder / "resume.new"
+    safetensors.torch.save_file(kept, fresh, metadata=said)
+    fresh.replace(folder / "resume.safetensors")
+
+
+def _resume(net: Net, optimiser: torch.optim.AdamW, folder: Path) -> tuple[int, int, float]:
+    """Steps, tokens and seconds that lie behind what is in `folder`; zeros for an empty one."""
+    file = folder / "resume.safetensors"
+    if not file.exists():
+        return 0, 0, 0.0
+    with safetensors.safe_open(file, framework="pt") as kept:
+        said = kept.metadata()
+        for name, weight in net.named_parameters():
+            weight.data.copy_(kept.get_tensor(f"net.{name}"))
+            optimiser.state[weight] = {
+                "step": torch.tensor(float(said["step"]), device=weight.device),
+                **{
+                    key: kept.get_tensor(f"{key}.{name}").to(weight.device)
+                    for key in ("exp_avg", "exp_avg_sq")
+                },
+            }
+    return int(said["step"]), int(said["tokens"]), float(said["seconds"])
