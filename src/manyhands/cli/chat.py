@@ -81,19 +81,20 @@ class Chat:
 
 def open_chat(api: Api, model: str | None) -> Chat:
     """Raises UserError for a model that is not served there, and what Api raises."""
-    served = api.get("/v1/models")["data"]
-    names = [entry["id"] for entry in served]
+    served = api.get("/swarm")["models"]
+    names = [entry["name"] for entry in served]
     if model is not None and model not in names:
         raise UserError(f"{model!r} is not served there; there is {', '.join(names)}")
     chosen = served[names.index(model)] if model is not None else served[0]
-    return Chat(api, chosen["id"], is_chat=bool(chosen.get("has_chat_template", True)))
+    return Chat(api, chosen["name"], is_chat=chosen["chats"])
 
 
 def talk(chat: Chat, console: Console) -> None:
     """Read lines and answer them until /quit or the end of input."""
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401 (lines can then be edited and called back)
-    console.say(f"talking to {chat.model}. {HELP}" if console.is_terminal else "", "dim")
+    if console.is_terminal:
+        console.say(f"talking to {chat.model}\n{HELP}", "dim")
     while True:
         try:
             line = _read_line(console)

@@ -6,9 +6,13 @@ Where there is no terminal to read from, nobody presses anything.
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
+import os
 import sys
 from collections.abc import AsyncIterator, Callable
+
+MOST_BYTES = 1024
 
 
 @contextlib.asynccontextmanager
@@ -27,13 +31,27 @@ async def key_presses(pressed: Callable[[str], None]) -> AsyncIterator[bool]:
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
     loop = asyncio.get_running_loop()
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def read() -> None:
+        # past sys.stdin, which would keep what was pressed faster than we were called
+        try:
+            came = os.read(descriptor, MOST_BYTES)
+        except OSError:
+            came = b""
+        if not came:  # the terminal is gone
+            loop.remove_reader(descriptor)
+        for key in decoder.decode(came):
+            pressed(key)
+
     try:
         tty.setcbreak(descriptor)
-        loop.add_reader(descriptor, lambda: pressed(sys.stdin.read(1)))
+        loop.add_reader(descriptor, read)
         yield True
     finally:
         loop.remove_reader(descriptor)
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        with contextlib.suppress(termios.error):  # as above
+            termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 
 @contextlib.asynccontextmanager

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import manyhands
-from manyhands.api.app import Serving, serving_http
+from manyhands.api.listening import serving_http
+from manyhands.api.serving import Serving
 from manyhands.cli.console import Console, until_signal
 from manyhands.cli.words import (
     as_size,
@@ -37,6 +38,7 @@ from manyhands.node.opened import Opened, open_model
 from manyhands.plan.share import gaps, held_layers, most_from
 from manyhands.store.builtin import folder_of
 from manyhands.store.home import Home
+from manyhands.trust.invite import Invite
 
 KEY_VARIABLE = "MANYHANDS_API_KEY"
 
@@ -157,10 +159,10 @@ async def _hold(console: Console, swarm: Founding, share: Span | None) -> None:
         console.say(f"loading layers {share.first}:{share.last} of {name} …", "dim")
         await swarm.hold(share)
     held_bytes = swarm.device.memory_bytes - swarm.node.holdings.room_bytes()
-    version = manyhands.__version__
+    where = f"{as_size(held_bytes)} here" if share is not None else "in processes of their own"
     console.say(
-        f"manyhands {version} · {name} · {len(model.spec.layers)} layers · {profile} · "
-        f"{as_size(held_bytes)} here"
+        f"manyhands {manyhands.__version__} · {name} · {len(model.spec.layers)} layers · "
+        f"{profile} · {where}"
     )
 
 
@@ -175,6 +177,8 @@ async def _answer_http(
     serving = Serving(
         speakers=(swarm.speaker,),
         node=swarm.node,
+        wall_clock=wall_clock,
+        version=manyhands.__version__,
         api_key=options.api_key,
         allowed_hosts=options.allow_hosts,
     )
@@ -185,13 +189,13 @@ async def _answer_http(
             {"url": url, "pid": os.getpid(), "since": wall_clock(), "key": options.api_key},
         )
         try:
-            invite = swarm.founder.invite().text
+            invite = swarm.founder.invite()
             console.say(f"chat: {url}   API: {url}/v1   docs: {url}/docs")
             _tell_joining(console, swarm, invite)
-            console.event("ready", url=url, door=str(swarm.door), invite=invite)
+            console.event("ready", url=url, door=str(swarm.door), invite=invite.text)
             async with asyncio.TaskGroup() as tasks:
                 telling = tasks.create_task(_tell_coverage(console, swarm, lambda: ready(url)))
-                inviting = tasks.create_task(_invite_again(console, swarm))
+                inviting = tasks.create_task(_invite_again(console, swarm, invite))
                 await asked.wait()
                 telling.cancel()
                 inviting.cancel()
@@ -200,19 +204,21 @@ async def _answer_http(
         console.say("ending: answers in progress are cut off", "dim")
 
 
-def _tell_joining(console: Console, swarm: Founding, invite: str) -> None:
+def _tell_joining(console: Console, swarm: Founding, invite: Invite) -> None:
     if is_loopback(swarm.door.host):
         console.say("other devices cannot reach this one: start with --lan to let them join", "dim")
-    console.say(f"join from another one:\n  hands join {swarm.door} --invite {invite}")
+    console.say(f"to give another device:\n  hands join {swarm.door} --invite {invite.text}")
 
 
-async def _invite_again(console: Console, swarm: Founding) -> None:
+async def _invite_again(console: Console, swarm: Founding, invite: Invite) -> None:
     """Each invite is for one: print the next when one was used."""
     while True:
-        await swarm.founder.used()
-        invite = swarm.founder.invite().text
-        console.say(f"somebody joined; the next one:\n  hands join {swarm.door} --invite {invite}")
-        console.event("invite", door=str(swarm.door), invite=invite)
+        await swarm.founder.used(invite)
+        invite = swarm.founder.invite()
+        console.say(
+            f"somebody joined; for the next one:\n  hands join {swarm.door} --invite {invite.text}"
+        )
+        console.event("invite", door=str(swarm.door), invite=invite.text)
 
 
 async def _tell_coverage(console: Console, swarm: Founding, ready: Callable[[], None]) -> None:

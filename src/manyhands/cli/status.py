@@ -25,19 +25,21 @@ def _show_model(console: Console, model: dict[str, Any], peers: list[dict[str, A
     console.say(f"\n{model['name']}  {layers} layers", "bold")
     for peer in peers:
         spans = [
-            held["span"]
+            (held["first"], held["last"])
             for held in peer["holdings"]
-            if held["model"] == model["id"] and held["state"] == "ready"
+            if held["model"] == model["name"] and held["state"] == "ready"
         ]
         bar = "".join(
             "█" if any(first <= layer < last for first, last in spans) else "·"
             for layer in range(layers)
         )
-        mark = " (this one)" if peer["is_self"] else ""
-        size = as_size(peer["loaded_bytes"])
+        mark = "  (this one)" if peer["is_me"] else ""
+        size = as_size(peer["device"]["memory_bytes"] - peer["room_bytes"])
         console.say(f"  {peer['short']}  {bar}  {size:>9}  {peer['kernels']}{mark}")
-    missing = [f"{first}:{last}" for first, last in model["missing"]]
-    if missing:
-        console.say(f"  nobody holds layers {', '.join(missing)}", "red")
+    unheld = [
+        f"{run['first']}:{run['last']}" for run in model["coverage"] if run["state"] != "ready"
+    ]
+    if unheld:
+        console.say(f"  nobody has loaded layers {', '.join(unheld)}", "yellow")
     else:
         console.say("  every layer is held: ready to answer", "green")

@@ -20,9 +20,9 @@ from manyhands.plan.cost import Cost, fits, memory_bytes
 from manyhands.plan.share import most_from
 from manyhands.store.builtin import storyteller_folder
 
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([kmgt]?)i?b?", re.IGNORECASE)
 _FACTORS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-_SPAN = re.compile(r"([0-9]+):([0-9]+)", re.ASCII)
+_SPAN = re.compile(r"([0-9]{1,9}):([0-9]{1,9})", re.ASCII)
 PLANNED_TOKENS = 2048
 """Tokens of all sessions together that memory is planned for, unless the model has less."""
 

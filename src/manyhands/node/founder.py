@@ -39,7 +39,7 @@ class Founder:
         self._authority, self._keys, self._settings = authority, keys, settings
         self._now, self._serial = now, serial
         self._invites = OpenInvites()
-        self._used = asyncio.Event()
+        self._somebody_came = asyncio.Event()
 
     def membership(self) -> Membership:
         """The founder's own, from now on."""
@@ -53,10 +53,10 @@ class Founder:
         self._invites.add(made, self._now() + self._settings.invite_life_s)
         return made
 
-    async def used(self) -> None:
-        """Return when somebody comes in by an invite."""
-        await self._used.wait()
-        self._used.clear()
+    async def used(self, invite: Invite) -> None:
+        """Return once somebody came in by this invite."""
+        while not self._invites.is_used(invite):
+            await self._somebody_came.wait()
 
     def decide(self, knock: Knock, member: PeerId | None) -> Admission:
         """Admit who shows an open invite, or is a member that renews.
@@ -72,7 +72,8 @@ class Founder:
             raise PeerError("whoever knocks does not hold the key it names")
         if knock.secret:
             self._invites.use(_secret(knock.secret), knock.peer, self._now())
-            self._used.set()
+            self._somebody_came.set()
+            self._somebody_came = asyncio.Event()
         elif member != knock.peer:
             raise PeerError("an invite is needed here; ask whoever runs the swarm for one")
         return Admission(

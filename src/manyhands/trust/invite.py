@@ -91,6 +91,10 @@ class OpenInvites:
         """From now on this invite lets one peer in, until `until_s` (unix seconds)."""
         self._until_s[_digest(invite.secret)] = until_s
 
+    def is_used(self, invite: Invite) -> bool:
+        """True once somebody was let in by it."""
+        return _digest(invite.secret) in self._used
+
     def use(self, secret: bytes, peer: PeerId, now_s: float) -> None:
         """Take an invite; the same peer may take it again, its answer may have been lost.
 
