@@ -45,6 +45,10 @@ class Terminal:
         self._read(lambda: text in self.shown, deadline_s)
         assert text in self.shown, f"not shown: {text}\n{self.shown}"
 
+    def wait(self, seconds: float) -> None:
+        """Read for so long."""
+        self._read(lambda: False, seconds)
+
     def end(self, deadline_s: float = 90.0) -> int:
         """Read to the end; the exit code."""
         self._read(lambda: False, deadline_s)

@@ -236,6 +236,23 @@ def demo(
     _run(verb.demo(Console(as_json=as_json), options, Settings()), as_json, verbose)
 
 
+@app.command()
+def bench(
+    model: Model = "storyteller",
+    rounds: Annotated[int, typer.Option(min=1, max=1000, help="How often it is run.")] = 5,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Measure this machine and really run a model, beside what is predicted."""
+    from manyhands.cli import bench as verb
+    from manyhands.cli.console import run_plain
+
+    def work() -> None:
+        verb.bench(model, rounds=rounds, as_json=as_json)
+
+    run_plain(work, as_json=as_json, verbose=verbose)
+
+
 def _run(work: Coroutine[Any, Any, None], as_json: bool, verbose: bool) -> None:
     from manyhands.cli.console import run_verb
 

@@ -7,6 +7,7 @@ import contextlib
 from dataclasses import dataclass
 
 from manyhands.cli.console import Console, end_with_parent, until_signal
+from manyhands.cli.loading import shown_loading
 from manyhands.cli.words import (
     as_size,
     check_fits,
@@ -104,8 +105,8 @@ class _Joining:
         await self._met(node)
         self._console.say(f"joined as peer {short(node.peer)} at {self.peer.address}")
         span = self._span or self._share(node)
-        self._console.say(f"loading layers {span.first}:{span.last} of {name} …")
-        await node.hold(self._opened.model, span)
+        loading = node.hold(self._opened.model, span)
+        await shown_loading(self._console, self._opened, span, loading)
         held_bytes = self._here.memory_bytes - node.holdings.room_bytes()
         self._console.say(
             f"ready: layers {span.first}:{span.last} of {name}, {as_size(held_bytes)}. "

@@ -17,6 +17,7 @@ import manyhands
 from manyhands.api.listening import serving_http
 from manyhands.api.serving import Serving
 from manyhands.cli.console import Console, until_signal
+from manyhands.cli.loading import shown_loading
 from manyhands.cli.words import (
     as_size,
     check_fits,
@@ -156,8 +157,7 @@ async def _hold(console: Console, swarm: Founding, share: Span | None) -> None:
     name, model = swarm.opened.name, swarm.opened.model
     profile = model.profile.kernels
     if share is not None:
-        console.say(f"loading layers {share.first}:{share.last} of {name} …", "dim")
-        await swarm.hold(share)
+        await shown_loading(console, swarm.opened, share, swarm.hold(share))
     held_bytes = swarm.device.memory_bytes - swarm.node.holdings.room_bytes()
     where = f"{as_size(held_bytes)} here" if share is not None else "in processes of their own"
     console.say(

@@ -24,11 +24,16 @@ class Opened:
     """
 
     name: str
-    folder: Path
+    checkpoint: Checkpoint
     model: Model
     tokenizer: Tokenizer | None
     end_tokens: frozenset[int]
     on_start: Callable[[], None] | None
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self.checkpoint.folder
 
 
 def open_model(
@@ -50,7 +55,7 @@ def open_model(
     has_text = (checkpoint.folder / "tokenizer.json").exists()
     return Opened(
         name=checkpoint.folder.resolve().name,
-        folder=checkpoint.folder,
+        checkpoint=checkpoint,
         model=Model(
             id=identity,
             spec=checkpoint.spec,

@@ -1,0 +1,179 @@
+"""`hands serve`, `status` and `chat` as real processes: one swarm, asked from other terminals."""
+
+import json
+import os
+import signal
+import socket
+import time
+import urllib.request
+
+import psutil
+import pytest
+from verbs import Verb, done
+
+pytestmark = pytest.mark.timeout(180)
+ANY_PORT = ("--http-port", "0", "--peers-port", "0", "--door-port", "0")
+
+
+def asked(url, **body):
+    """A completion of the server at `url`."""
+    request = urllib.request.Request(
+        f"{url}/v1/completions",
+        json.dumps({"model": "storyteller", "max_tokens": 12, "seed": 1, **body}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as response:
+        return json.load(response)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def served(home):
+    """A running `hands serve`, and what it said when it was ready."""
+    with Verb("serve", *ANY_PORT, home=home) as verb:
+        yield verb, verb.event("ready")
+
+
+def test_it_answers_by_http(served):
+    _, ready = served
+    text = asked(ready["url"], prompt="Once upon a time")["choices"][0]["text"]
+    assert text
+
+
+def test_status_shows_every_layer_held_by_this_process(served, home):
+    shown = done("status", home=home)
+    assert shown.returncode == 0, shown.stderr
+    assert "███████████" in shown.stdout
+    assert "this one" in shown.stdout
+    assert "ready to answer" in shown.stdout
+
+
+def test_a_chat_is_read_from_a_pipe(served, home):
+    told = "/set max_tokens 12\nTell me a story about a fox called Mirabo.\n/nonsense\n"
+    shown = done("chat", home=home, told=told)
+    assert shown.returncode == 0, shown.stderr
+    assert len(shown.stdout) > 40
+    assert "/quit" in shown.stdout
+
+
+def test_another_device_joins_by_the_invite_and_leaves_again(served, home, tmp_path):
+    serving, ready = served
+    with Verb("join", ready["door"], home=tmp_path, MANYHANDS_INVITE=ready["invite"]) as joined:
+        assert joined.event("ready")["last"] == 11  # all of it: nothing was missing
+        assert serving.event("invite")["invite"] != ready["invite"]
+        seen = json.loads(done("status", "--json", home=home).stdout)
+        assert len(seen["peers"]) == 2
+        assert joined.interrupt() == 0
+    until_s = time.monotonic() + 30
+    while len(json.loads(done("status", "--json", home=home).stdout)["peers"]) > 1:
+        assert time.monotonic() < until_s
+    assert asked(ready["url"], prompt="Once")["choices"]
+
+
+def test_a_model_split_over_processes_survives_each_of_them(tmp_path):
+    with Verb("serve", "--peers", "2", *ANY_PORT, home=tmp_path) as verb:
+        url = verb.event("ready")["url"]
+        before = asked(url, prompt="Once upon a time", max_tokens=40)
+        children = psutil.Process(verb.process.pid).children()
+        assert len(children) == 2
+        children[0].kill()
+        assert asked(url, prompt="Once upon a time", max_tokens=40)["choices"] == before["choices"]
+        verb.process.kill()  # kill -9 of the API process: its peers must not stay behind
+        _, alive = psutil.wait_procs(children, timeout=60)
+        assert alive == []
+
+
+def test_ctrl_c_ends_it_cleanly_and_nothing_is_left_in_the_home_folder(tmp_path):
+    with Verb("serve", "--peers", "2", *ANY_PORT, home=tmp_path) as verb:
+        verb.event("ready")
+        children = psutil.Process(verb.process.pid).children()
+        assert list((tmp_path / "running").iterdir())
+        assert verb.interrupt() == 0, str(verb)
+        assert "Traceback" not in verb.complaints
+        assert not psutil.wait_procs(children, timeout=30)[1]
+    assert list((tmp_path / "running").iterdir()) == []
+
+
+def test_a_request_to_end_is_followed(tmp_path):
+    with Verb("serve", *ANY_PORT, home=tmp_path) as verb:
+        verb.event("ready")
+        assert verb.interrupt(signal.SIGTERM) == 0, str(verb)
+
+
+def test_a_model_that_does_not_fit_waits_for_the_rest(tmp_path):
+    words = ("serve", "--memory", "12M", *ANY_PORT)
+    with Verb(*words, home=tmp_path / "one") as verb:
+        ready = verb.event("ready")
+        missing = verb.event("coverage")
+        assert not missing["ready"]
+        ((first, last),) = missing["missing"]
+        assert last == 11
+        invite = ready["invite"]
+        with Verb("join", ready["door"], home=tmp_path / "two", MANYHANDS_INVITE=invite) as joined:
+            assert joined.event("ready")["first"] == first
+            assert verb.event("coverage")["ready"]
+            assert asked(ready["url"], prompt="Once")["choices"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--http-host", "0.0.0.0"], 2, "--api-key"),
+        (["--memory", "1k"], 3, "not one layer would fit"),
+        (["--memory", "lots"], 2, "write one as 4G"),
+        (["--memory", "12M", "--span", "0:11"], 3, "would fit"),
+        (["--span", "3:99"], 2, "within 0:11"),
+        (["--peers", "99"], 2, "the model has 11 layers"),
+        (["--engine", "abacus"], 2, "auto, numpy or torch"),
+        (["no/such"], 2, "hf download no/such"),
+    ],
+)
+def test_bad_input_is_said_before_anything_is_loaded(words, code, said, tmp_path):
+    shown = done("serve", *ANY_PORT, *words, home=tmp_path)
+    assert shown.returncode == code, shown.stderr
+    assert said in shown.stderr
+    assert "Traceback" not in shown.stderr
+    assert len(shown.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("which", ["--http-port", "--peers-port", "--door-port"])
+def test_a_port_that_is_taken_is_named(which, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        words = [*ANY_PORT, which, str(port)]
+        shown = done("serve", *words, home=tmp_path)
+    assert shown.returncode == 2, shown.stderr
+    assert str(port) in shown.stderr
+    assert "taken" in shown.stderr
+
+
+def test_a_home_that_cannot_be_written_is_named(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.touch()
+    shown = done("serve", *ANY_PORT, home=blocked / "home")
+    assert shown.returncode == 3
+    assert "MANYHANDS_HOME" in shown.stderr
+
+
+def test_nothing_runs_here(tmp_path):
+    for verb in ("status", "chat"):
+        shown = done(verb, home=tmp_path)
+        assert shown.returncode == 2
+        assert "start it with" in shown.stderr
+
+
+def test_a_dead_processs_note_is_no_running_one(tmp_path):
+    folder = tmp_path / "running"
+    folder.mkdir()
+    note = {"url": "http://127.0.0.1:9", "pid": 2**22 + 1, "since": 1}
+    (folder / "api-1.json").write_text(json.dumps(note))
+    assert "start it with" in done("status", home=tmp_path).stderr
+    note["pid"] = os.getpid()
+    (folder / "api-1.json").write_text(json.dumps(note))
+    shown = done("status", home=tmp_path)
+    assert shown.returncode == 4
+    assert "does not answer" in shown.stderr
