@@ -84,7 +84,7 @@ class Block(nn.Module):
         q, k = qk[:, : shape.heads], qk[:, shape.heads :]
         group = shape.heads // shape.kv_heads
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
-        mixed = functional.scaled_dot_product_attention(q, k, v.to(q.dtype), is_causal=True)
+        mixed = _attend(q, k, v.to(q.dtype))
         x = x + self.out(mixed.transpose(1, 2).reshape(rows, length, width))
         gate, up = self.gate_up(self.mlp_norm(x)).chunk(2, dim=-1)
         return x + self.down(functional.silu(gate) * up)
@@ -111,6 +111,15 @@ class Net(nn.Module):
         for block in self.blocks:
             x = block(x, cos, sin)
         return functional.linear(self.norm(x), self.embed.weight)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    if q.is_cuda:
+        return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    # On a CPU the way back through bf16 attention takes twice as long as through fp32.
+    with torch.autocast("cpu", enabled=False):
+        q, k, v = q.float(), k.float(), v.float()
+        return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
 def _angles(shape: Shape, length: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,90 @@
+"""Batches hold whole documents, asks are not learned, training lowers the loss and resumes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice
+from random import Random
+
+import pytest
+import torch
+
+from manyhands.store.checkpoint import Checkpoint
+from recipes.storyteller import tokens
+from recipes.storyteller.__main__ import make_tokenizer
+from recipes.storyteller.corpus import IGNORED, batches, document, documents
+from recipes.storyteller.export import export
+from recipes.storyteller.grammar import tell
+from recipes.storyteller.net import Net, Shape
+from recipes.storyteller.training import Plan, loss_of, train
+
+TINY = Shape(vocabulary=512, width=64, inner=96, blocks=3, heads=4, kv_heads=2, context=512)
+PLAN = Plan(steps=60, warmup=5, decay=20, batch_tokens=2048, lessons=(200, 20), keep_every=30)
+
+
+@pytest.fixture(scope="module")
+def made():
+    return tokens.train((tell(Random(seed)).text for seed in range(200)), 512)
+
+
+def test_a_question_is_read_but_not_learned(made):
+    story = tell(Random(1))
+    one = document(made, story, "Tell me a story.")
+    asked = one.ids.index(tokens.STORY_ID)
+    assert one.ids[0] == tokens.ASK_ID
+    assert one.targets[:asked] == [IGNORED] * asked
+    assert one.targets[asked:] == [*one.ids[asked + 1 :], tokens.END_ID]
+    assert made.decode(one.ids[asked + 1 :]) == story.text
+
+
+def test_batches_hold_whole_documents_and_little_padding(made):
+    stream = documents(made, 3, (0, 0), TINY.context)
+    for batch in islice(batches(stream, 4096, 3), 20):
+        assert batch.inputs.shape == batch.targets.shape
+        assert batch.inputs.numel() <= 4096
+        starts = set(batch.inputs[:, 0].tolist())
+        assert starts <= {tokens.ASK_ID, tokens.STORY_ID}
+        ends = (batch.targets == tokens.END_ID).sum(1)
+        assert (ends >= 1).all()
+
+
+def test_a_seed_gives_the_same_batches(made):
+    def first(seed):
+        stream = documents(made, seed, (10, 10), TINY.context)
+        return [batch.inputs.tolist() for batch in islice(batches(stream, 2048, seed), 5)]
+
+    assert first(1) == first(1)
+    assert first(1) != first(2)
+
+
+def test_the_rate_goes_up_stays_and_comes_down():
+    plan = replace(PLAN, rate=1.0)
+    rates = [plan.rate_at(step) for step in range(60)]
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert set(rates[5:41]) == {1.0}
+    assert rates[59] == pytest.approx(0.05)
+
+
+def test_what_is_exported_opens_with_the_right_shapes(made, tmp_path):
+    torch.manual_seed(0)
+    export(Net(TINY), made, tmp_path)
+    checkpoint = Checkpoint.open(tmp_path)
+    checkpoint.check()
+    assert checkpoint.end_tokens == (tokens.END_ID,)
+
+
+@pytest.mark.slow
+def test_sixty_steps_of_a_tiny_model_lower_the_loss_and_can_be_resumed(tmp_path):
+    made = make_tokenizer(1, count=300)
+    shape = replace(TINY, vocabulary=made.get_vocab_size())
+    said: list[str] = []
+    done = train(made, shape, PLAN, tmp_path / "one", "cpu", said.append)
+    torch.manual_seed(PLAN.seed)
+    stream = documents(made, PLAN.seed, PLAN.lessons, shape.context)
+    batch = next(batches(stream, PLAN.batch_tokens, PLAN.seed))
+    before = float(loss_of(Net(shape), batch, "cpu").detach())
+    assert done.held_out < before - 1.0
+    train(made, shape, replace(PLAN, steps=30, decay=1), tmp_path / "two", "cpu", said.append)
+    again = train(made, shape, PLAN, tmp_path / "two", "cpu", said.append)
+    assert again.tokens == done.tokens
+    assert again.held_out == pytest.approx(done.held_out, rel=0.05)
