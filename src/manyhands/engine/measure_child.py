@@ -36,10 +36,14 @@ WIDE_BYTES = 1 << 28
 """With fewer weight bytes than this, blocks are half as wide, so that one of them still fits."""
 
 SPARE_S = 0.4
-"""About how long each of the figures may take once its first try is known to be short."""
+"""About how long the tries of one figure may take together, once they are known to be short."""
 
-MOST_ROWS = 128
-"""As many as a step of a prompt has (`Settings.chunk_tokens`)."""
+LONG_S = 0.5
+"""A step as long as this is tried once, not three times."""
+
+FEW_ROWS, MANY_ROWS = 32, 128
+"""Of a matrix product: as many as a step of a prompt has (`Settings.chunk_tokens`), or, where that
+would take more than three long steps, fewer; few rows reach but a part of the speed."""
 
 SMALL_BLOCKS = 24
 """As many as models have, about: what a step costs once is shared out among them."""
@@ -102,13 +106,16 @@ class Steps:
         """The median of several steps of `rows` rows; more of them while they are short."""
         hidden = np.ones((rows, self._width), np.float32)
         chunk = Chunk(self._session, 0, (1,) * rows, hidden, ())
-        self._engine.step([chunk])
+        least = 1 if self._step_s(chunk) > LONG_S else 3
         times: list[float] = []
-        while len(times) < 3 or (sum(times) < SPARE_S and len(times) < 15):
-            start = time.perf_counter()
-            self._engine.step([chunk])
-            times.append(time.perf_counter() - start)
+        while len(times) < least or (sum(times) < SPARE_S and len(times) < 15):
+            times.append(self._step_s(chunk))
         return statistics.median(times)
+
+    def _step_s(self, chunk: Chunk) -> float:
+        start = time.perf_counter()
+        self._engine.step([chunk])
+        return time.perf_counter() - start
 
 
 def overhead_s(wanted: Wanted) -> float:
@@ -144,12 +151,9 @@ def figures(wanted: Wanted) -> dict[str, str | float | int | None]:
 
 
 def _flops_per_s(steps: Steps, elements: int, fixed_s: float) -> float:
-    """Of one block; as many rows, in powers of two, as a slow machine has time for."""
-    rows = 8
-    took_s = steps.seconds(rows)
-    while rows < MOST_ROWS and took_s < SPARE_S / 8:
-        rows *= 2
-        took_s = steps.seconds(rows)
+    rows, took_s = FEW_ROWS, steps.seconds(FEW_ROWS)
+    if took_s * MANY_ROWS / FEW_ROWS < 3 * LONG_S:
+        rows, took_s = MANY_ROWS, steps.seconds(MANY_ROWS)
     return 2.0 * elements * rows / max(took_s - fixed_s, took_s / 10)
 
 
