@@ -7,8 +7,6 @@ prove membership, or does not say anything, never gets as far as `accept`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
 import logging
 import re
 import socket
@@ -17,6 +15,7 @@ from datetime import UTC, datetime
 
 from manyhands.domain.ids import PeerId, short
 from manyhands.errors import PeerError, PeerLost, UserError
+from manyhands.net.accepting import Accepting
 from manyhands.net.tcp_connection import TcpConnection
 from manyhands.net.tls import Contexts
 from manyhands.net.transport import Accept
@@ -26,9 +25,6 @@ log = logging.getLogger(__name__)
 
 HANDSHAKES = 128
 """So many clients may be proving who they are at a time; further ones wait in the kernel."""
-
-ACCEPT_AGAIN_S = 1.0
-"""After the system refused a connection, for want of file handles usually."""
 
 _ADDRESS = re.compile(
     r"tcp:(?:\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|([\w.-]{1,253})):([0-9]{1,5})", re.ASCII
@@ -79,8 +75,7 @@ class TcpTransport:
         self._host, self._port = host, port
         self._public_host = public_host or host
         self._deadline_s, self._wall_clock = deadline_s, wall_clock
-        self._listening: socket.socket | None = None
-        self._serving: asyncio.Task[None] | None = None
+        self._accepting: Accepting | None = None
         self._connections: set[TcpConnection] = set()
         self._is_closed = False
 
@@ -90,7 +85,7 @@ class TcpTransport:
 
     async def listen(self, accept: Accept) -> str:
         """Take connections; see Transport. Raises UserError also for a membership out of date."""
-        if self._listening is not None or self._is_closed:
+        if self._accepting is not None or self._is_closed:
             state = "closed" if self._is_closed else "listening already"
             raise UserError(f"this transport is {state}; make another one")
         membership = self._contexts.membership
@@ -98,13 +93,10 @@ class TcpTransport:
             check(membership.certificate_der, membership.swarm, self._wall_clock())
         except PeerError as error:
             raise UserError(f"nobody would let us in: {error}") from error
-        listening = await self._bind()
-        self._listening = listening
-        # Owned by this transport: `close` and `abort` end it, and with it its group of handshakes.
-        loop = asyncio.get_running_loop()
-        self._serving = loop.create_task(self._serve(listening, accept), name="tcp-accept")
-        self._serving.add_done_callback(lambda _: listening.close())
-        return write_address(self._public_host, listening.getsockname()[1])
+        accepting = Accepting(lambda client: self._prove(client, accept), HANDSHAKES)
+        port = await accepting.open(self._host, self._port)
+        self._accepting = accepting
+        return write_address(self._public_host, port)
 
     async def dial(self, address: str, peer: PeerId) -> TcpConnection:
         """Connect to `peer`; see Transport.
@@ -137,9 +129,9 @@ class TcpTransport:
     async def close(self) -> None:
         """Stop listening, send what is queued, close; after `deadline_s` drop what is left."""
         self._is_closed = True
-        self._stop_listening()
-        if self._serving is not None:
-            await asyncio.wait([self._serving])
+        if self._accepting is not None:
+            self._accepting.stop()
+            await self._accepting.stopped()
         connections = tuple(self._connections)
         for connection in connections:
             connection.close()
@@ -156,68 +148,10 @@ class TcpTransport:
     def abort(self) -> None:
         """End everything at once, as the process's end would; nobody is told why."""
         self._is_closed = True
-        self._stop_listening()
+        if self._accepting is not None:
+            self._accepting.stop()
         for connection in tuple(self._connections):
             connection.abort()
-
-    def _stop_listening(self) -> None:
-        """End `_serve` in the next turn of the loop.
-
-        Not by cancelling alone: asyncio's `sock_accept` then loses a client that comes in the same
-        turn, its socket stays open, and an error is logged. So first nothing may come any more,
-        then what has come is taken, then it is cancelled. (Windows' loop needs none of this.)
-        """
-        if self._serving is None or self._listening is None or self._serving.done():
-            return
-        loop, listening, serving = asyncio.get_running_loop(), self._listening, self._serving
-
-        def cancel() -> None:
-            if serving.done():
-                return
-            with contextlib.suppress(NotImplementedError):
-                loop.remove_reader(listening)
-            serving.cancel()
-
-        with contextlib.suppress(NotImplementedError):
-            loop.remove_reader(listening)
-        loop.call_soon(cancel)
-
-    async def _bind(self) -> socket.socket:
-        loop, host, port = asyncio.get_running_loop(), self._host, self._port
-        try:
-            found = await loop.getaddrinfo(
-                host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )
-            family, *_, place = found[0]
-            listening = socket.create_server(place[:2], family=family)
-        except (OSError, UnicodeError) as error:
-            if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-                raise UserError(
-                    f"port {port} of {host} is taken; choose another one, or 0 for any free one"
-                ) from error
-            raise UserError(
-                f"cannot listen at {host!r}, port {port}: {error}; try host 127.0.0.1 for this "
-                f"machine only, or an address of this machine, and port 0 for any free one"
-            ) from error
-        listening.setblocking(False)
-        return listening
-
-    async def _serve(self, listening: socket.socket, accept: Accept) -> None:
-        """Take clients until cancelled. Our own loop, so that handshakes are bounded and owned."""
-        loop = asyncio.get_running_loop()
-        places = asyncio.Semaphore(HANDSHAKES)
-        async with asyncio.TaskGroup() as handshakes:
-            while True:
-                await places.acquire()
-                try:
-                    client, _ = await loop.sock_accept(listening)
-                except OSError as error:
-                    places.release()
-                    log.warning("cannot take a connection now: %s", error)
-                    await asyncio.sleep(ACCEPT_AGAIN_S)
-                    continue
-                proving = handshakes.create_task(self._prove(client, accept))
-                proving.add_done_callback(lambda _: places.release())
 
     async def _prove(self, client: socket.socket, accept: Accept) -> None:
         """Have one client prove who it is; only then anybody hears of it."""

@@ -1,6 +1,7 @@
 """What is said at a door <-> bytes: one JSON object each way, its length in front.
 
-Knows no sockets. The size is checked before anything is read.
+Knows no sockets. The size is checked before anything is read. What strangers say may end on
+somebody's terminal, so every text in it is printable.
 """
 
 from __future__ import annotations
@@ -10,11 +11,16 @@ import struct
 import msgspec
 
 from manyhands.domain.admission import Admission, DoorWord, Knock, NotAdmitted
+from manyhands.domain.ids import is_hex
 from manyhands.errors import FrameError
 
 LENGTH = struct.Struct(">I")
 MOST_BYTES = 1 << 18
 """The most a word at the door may take: hundreds of contacts."""
+
+MOST_NAME = 200
+MOST_MESSAGE = 1000
+"""Characters; the rest of a longer message is cut off, a longer name is refused."""
 
 _KINDS: dict[str, type[Knock] | type[Admission] | type[NotAdmitted]] = {
     "knock": Knock,
@@ -46,9 +52,34 @@ def read(body: bytes) -> DoorWord:
     """The word that these bytes (without the length) are. Raises FrameError for anything else."""
     try:
         envelope = msgspec.json.decode(body, type=_Envelope)
-        kind = _KINDS[envelope.kind]
-        return msgspec.json.decode(envelope.said, type=kind)
+        word = msgspec.json.decode(envelope.said, type=_KINDS[envelope.kind])
     except (msgspec.MsgspecError, KeyError, UnicodeDecodeError, RecursionError) as error:
         raise FrameError(
-            f"this is nothing that is said at a door: {error}; is it another program's port?"
+            f"this is nothing that is said at a door: {_printable(str(error))}; is it another "
+            "program's port, or another version of manyhands?"
         ) from error
+    return _checked_texts(word)
+
+
+def _checked_texts(word: DoorWord) -> DoorWord:
+    peers: tuple[str, ...]
+    match word:
+        case NotAdmitted(code, message):
+            return NotAdmitted(_printable(code), _printable(message))
+        case Knock():
+            peers, names = (word.peer,), [word.software]
+        case Admission():
+            peers = tuple(contact.peer for contact in word.contacts)
+            names = [contact.address for contact in word.contacts]
+            for model in word.models:
+                names += [model.id, model.name, model.engine, model.dtype]
+    if not all(is_hex(peer, 64) for peer in peers):
+        raise FrameError("a peer named at the door is no key of 64 hex digits")
+    for name in names:
+        if len(name) > MOST_NAME or not name.isprintable():
+            raise FrameError(f"no name to be said at a door: {_printable(name)!r}")
+    return word
+
+
+def _printable(text: str) -> str:
+    return "".join(sign if sign.isprintable() else "?" for sign in text[:MOST_MESSAGE])

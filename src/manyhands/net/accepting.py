@@ -1,0 +1,109 @@
+"""Takes TCP connections at a port: so many at a time, each greeted by a task that is owned here.
+
+Whoever is over the number waits in the kernel, so that strangers cannot use up file handles. Knows
+nothing of TLS or of what is said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from manyhands.errors import UserError
+
+log = logging.getLogger(__name__)
+
+ACCEPT_AGAIN_S = 1.0
+"""After the system refused a connection, for want of file handles usually."""
+
+Greet = Callable[[socket.socket], Coroutine[Any, Any, None]]
+"""Owns the socket from then on; a place is free again when it returns."""
+
+
+class Accepting:
+    """Use within one event loop: `open`, and in the end `stop`, which ends greetings as well."""
+
+    def __init__(self, greet: Greet, places: int) -> None:
+        self._greet, self._places = greet, places
+        self._listening: socket.socket | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    async def open(self, host: str, port: int) -> int:
+        """Take connections from now on; the port. Raises UserError when that cannot be."""
+        listening = await _bound(host, port)
+        self._listening = listening
+        # Owned by this object: `stop` ends it, and with it its group of greetings.
+        loop = asyncio.get_running_loop()
+        self._serving = loop.create_task(self._serve(listening), name="tcp-accept")
+        self._serving.add_done_callback(lambda _: listening.close())
+        taken: int = listening.getsockname()[1]
+        return taken
+
+    def stop(self) -> None:
+        """End `_serve` in the next turn of the loop.
+
+        Not by cancelling alone: asyncio's `sock_accept` then loses a client that comes in the same
+        turn, its socket stays open, and an error is logged. So first nothing may come any more,
+        then what has come is taken, then it is cancelled. (Windows' loop needs none of this.)
+        """
+        if self._serving is None or self._listening is None or self._serving.done():
+            return
+        loop, listening, serving = asyncio.get_running_loop(), self._listening, self._serving
+
+        def cancel() -> None:
+            if serving.done():
+                return
+            with contextlib.suppress(NotImplementedError):
+                loop.remove_reader(listening)
+            serving.cancel()
+
+        with contextlib.suppress(NotImplementedError):
+            loop.remove_reader(listening)
+        loop.call_soon(cancel)
+
+    async def stopped(self) -> None:
+        """Return once nothing is taken and nobody greeted any more."""
+        if self._serving is not None:
+            await asyncio.wait([self._serving])
+
+    async def _serve(self, listening: socket.socket) -> None:
+        """Take connections until cancelled."""
+        loop = asyncio.get_running_loop()
+        places = asyncio.Semaphore(self._places)
+        async with asyncio.TaskGroup() as greetings:
+            while True:
+                await places.acquire()
+                try:
+                    client, _ = await loop.sock_accept(listening)
+                except OSError as error:
+                    places.release()
+                    log.warning("cannot take a connection now: %s", error)
+                    await asyncio.sleep(ACCEPT_AGAIN_S)
+                    continue
+                greeting = greetings.create_task(self._greet(client))
+                greeting.add_done_callback(lambda _: places.release())
+
+
+async def _bound(host: str, port: int) -> socket.socket:
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, *_, place = found[0]
+        listening = socket.create_server(place[:2], family=family)
+    except (OSError, UnicodeError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            raise UserError(
+                f"port {port} of {host} is taken; choose another one, or 0 for any free one"
+            ) from error
+        raise UserError(
+            f"cannot listen at {host!r}, port {port}: {error}; try host 127.0.0.1 for this "
+            f"machine only, or an address of this machine, and port 0 for any free one"
+        ) from error
+    listening.setblocking(False)
+    return listening
