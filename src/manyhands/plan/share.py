@@ -52,13 +52,14 @@ def share(
 ) -> Span | None:
     """What a device should load; None when not even one layer fits.
 
-    The first gap in the row, as much of it as fits; without a gap the whole model, or the stretch
-    with the fewest holders where that does not fit.
+    The first layers that nobody holds and that fit, as many in a row as fit; without such layers
+    the whole model, or the stretch with the fewest holders where that does not fit.
     """
-    unheld = gaps(counts)
-    if unheld:
-        longest = most_from(spec, unheld[0].first, device, tokens, cost)
-        return None if longest is None else longest.overlap(unheld[0])
+    for gap in gaps(counts):
+        for first in range(gap.first, gap.last):
+            longest = most_from(spec, first, device, tokens, cost)
+            if longest is not None:
+                return longest.overlap(gap)
     spans = [
         span
         for first in range(len(spec.layers))
