@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
@@ -91,6 +92,17 @@ class ComputeThread:
         except BaseException as raised:  # noqa: BLE001 (passed through to whoever waits)
             return raised
         return None
+
+
+def join_all(threads: Iterable[ComputeThread], deadline_s: float) -> None:
+    """Wait for closed threads, all together no longer than `deadline_s`; blocks.
+
+    To be done before the process ends: a thread that is inside torch while Python shuts down takes
+    the process with it ("terminate called without an active exception").
+    """
+    until_s = time.monotonic() + deadline_s
+    for thread in threads:
+        thread.join(max(0.0, until_s - time.monotonic()))
 
 
 def _answer(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

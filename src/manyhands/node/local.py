@@ -17,7 +17,7 @@ from functools import partial
 from manyhands.domain.device import Device
 from manyhands.domain.settings import Settings
 from manyhands.domain.span import Span, even_cuts
-from manyhands.engine.compute import ComputeThread
+from manyhands.engine.compute import ComputeThread, join_all
 from manyhands.errors import DeadlinePassed, UserError
 from manyhands.net.memory import MemoryNetwork
 from manyhands.node.app import Node, Outside
@@ -25,6 +25,9 @@ from manyhands.node.model import Model
 from manyhands.trust.signature import KeyPair
 
 log = logging.getLogger(__name__)
+
+END_DEADLINE_S = 3.0
+"""Ending waits this long for steps that compute."""
 
 
 class LocalSwarm:
@@ -56,6 +59,7 @@ class LocalSwarm:
         self._chance = random.Random(secrets.randbits(64))  # noqa: S311 (keys come from `secrets`)
         self._network = MemoryNetwork(self._chance)
         self._threads: dict[int, tuple[ComputeThread, ComputeThread]] = {}
+        self._ending: list[ComputeThread] = []
         self._running: dict[int, asyncio.Task[None]] = {}
         self._is_over = asyncio.Event()
         self._is_started = False
@@ -86,6 +90,7 @@ class LocalSwarm:
         finally:
             for number in list(self._threads):
                 self._free(number)
+            join_all(self._ending, END_DEADLINE_S)  # nobody else is on this loop any more
 
     # nothing in `serve` itself may name a node: its frame would keep a killed peer's memory
 
@@ -138,6 +143,7 @@ class LocalSwarm:
         self.nodes.pop(number, None)
         for thread in self._threads.pop(number, ()):
             thread.close()
+            self._ending.append(thread)
 
     def alive(self) -> Mapping[int, Node]:
         """The nodes that run, by number."""
