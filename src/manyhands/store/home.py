@@ -6,8 +6,8 @@ second process on the machine is another peer. Knows no sockets.
 
 from __future__ import annotations
 
-import base64
 import contextlib
+import hashlib
 import json
 import os
 import secrets
@@ -27,6 +27,9 @@ from manyhands.trust.signature import SEED_BYTES, KeyPair
 FOLDER_VARIABLE = "MANYHANDS_HOME"
 MOST_PEERS = 64
 """So many processes of one person may be peers on one machine."""
+
+FOUNDING_DEADLINE_S = 10.0
+"""Another process that founds the swarm of this folder is waited for so long."""
 
 AUTHORITY_LIFE_S = 20 * 365 * 86400.0
 MOST_FILE_BYTES = 1 << 20
@@ -91,11 +94,21 @@ class Home:
     def authority(self, now_s: float) -> Authority:
         """The CA of the swarm founded here; founded now when there is none."""
         folder = self._made("swarm")
-        keys = self._key(folder / "authority.key")
         file = folder / "authority.pem"
-        if not file.exists():
-            made = found(keys, now_s, AUTHORITY_LIFE_S, new_serial())
-            self._write(file, made.certificate_pem)
+        try:
+            # two processes at once would found two swarms and keep a half of each
+            with filelock.FileLock(folder / "authority.lock", timeout=FOUNDING_DEADLINE_S):
+                is_new = not (folder / "authority.key").exists() or not file.exists()
+                keys = self._key(folder / "authority.key")
+                if is_new:
+                    made = found(keys, now_s, AUTHORITY_LIFE_S, new_serial())
+                    self._write(file, made.certificate_pem)
+        except filelock.Timeout as error:
+            raise ResourceError(
+                f"another process holds {folder} for more than {FOUNDING_DEADLINE_S:.0f} s; end it"
+            ) from error
+        except OSError as error:
+            raise self._unwritable(error) from error
         return Authority(keys, self._read(file))
 
     def remember(self, keys: KeyPair, joined: Joined) -> None:
@@ -109,7 +122,7 @@ class Home:
             return None
         try:
             return msgspec.json.decode(self._read(file), type=Joined)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise UserError(
                 f"{file} is damaged ({error}); delete it and ask for an invite"
             ) from None
@@ -129,13 +142,19 @@ class Home:
         return [note for note in found_here if isinstance(note, dict)]
 
     def _joined_file(self, keys: KeyPair, door: str) -> Path:
-        name = base64.urlsafe_b64encode(door.encode()).decode().rstrip("=")
+        # a digest: names of hosts may be longer than files', and differ in more than small letters
+        name = hashlib.sha256(door.encode()).hexdigest()[:32]
         return self._made("joined") / f"{keys.peer[:16]}-{name}.json"
 
     def _key(self, file: Path) -> KeyPair:
         if not file.exists():
             self._write(file, secrets.token_bytes(SEED_BYTES))
-        return KeyPair.from_seed(self._read(file))
+        try:
+            return KeyPair.from_seed(self._read(file))
+        except UserError as error:
+            raise UserError(
+                f"{file} is damaged ({error}); delete it, and whatever it was used for is made anew"
+            ) from error
 
     def _made(self, name: str) -> Path:
         folder = self.folder / name
@@ -152,6 +171,8 @@ class Home:
             descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "wb") as stream:
                 stream.write(data)
+                stream.flush()
+                os.fsync(descriptor)  # a key that was shown to others must outlive a power cut
             half.replace(file)
         except OSError as error:
             raise self._unwritable(error) from error
