@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from manyhands.engine.measure import free_memory_bytes, measure
+from manyhands.engine.choice import free_memory_bytes
+from manyhands.engine.measure import measure
 from manyhands.errors import BadSetting, ResourceError
 
 FEW_BYTES = 1 << 24

@@ -5,6 +5,7 @@ The one place that asks whether torch is installed: engines are imported when th
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 from collections.abc import Callable
@@ -120,20 +121,25 @@ def this_device() -> Device:
     """
     return Device(
         kind="cpu",
-        memory_bytes=_free_memory_bytes(),
+        memory_bytes=free_memory_bytes(),
         read_bytes_per_s=10e9,
         flops_per_s=50e9,
         overhead_s=1e-4,
     )
 
 
-def _free_memory_bytes() -> int:
-    try:
-        return _memory_bytes(os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, ValueError, OSError):  # Windows has no sysconf, macOS not these names
-        return _UNTOLD_MEMORY_BYTES
+def free_memory_bytes() -> int:
+    """Memory that programs may still take: the system's own guess, caches it would give up counted.
 
+    Without psutil (a phone may have none) what sysconf knows, which takes caches for used, else
+    8 GiB: Windows has no sysconf, macOS not these names, and -1 is what it does not know.
+    """
+    with contextlib.suppress(ImportError):
+        import psutil
 
-def _memory_bytes(pages: int, page_bytes: int) -> int:
-    """What the system told, or 8 GiB where it told none: sysconf says -1 for what it knows not."""
-    return pages * page_bytes if pages > 0 and page_bytes > 0 else _UNTOLD_MEMORY_BYTES
+        return int(psutil.virtual_memory().available)
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        pages, page_bytes = os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+        if pages > 0 and page_bytes > 0:
+            return pages * page_bytes
+    return _UNTOLD_MEMORY_BYTES

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from manyhands.domain.device import Device
-from manyhands.engine.choice import Kind, this_device
+from manyhands.engine.choice import Kind, free_memory_bytes
 from manyhands.errors import ResourceError, from_code
 
 CHILD = (sys.executable, "-P", "-m", "manyhands.engine.measure_child")
@@ -171,18 +171,6 @@ def _are_sound(told: dict[str, Any]) -> bool:
 
     named = all(isinstance(told.get(name), str) for name in ("engine", "dtype"))
     return named and all(is_figure(name, 0) for name in _RATES) and is_figure("overhead_s", -1e-9)
-
-
-def free_memory_bytes() -> int:
-    """Memory that programs may still take; the system's own guess, with caches it would give up.
-
-    Without psutil (a phone may have none) what `choice` knows, which counts caches as taken.
-    """
-    try:
-        import psutil
-    except ImportError:
-        return this_device().memory_bytes
-    return int(psutil.virtual_memory().available)
 
 
 def _busy() -> float:
