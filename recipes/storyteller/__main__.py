@@ -7,7 +7,10 @@ a stop; `--card` only samples, checks and writes the model card of the folder th
 from __future__ import annotations
 
 import argparse
+import json
+import platform
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from random import Random
 
@@ -15,10 +18,11 @@ import tokenizers
 import torch
 
 from recipes.storyteller import tokens
+from recipes.storyteller.card import COUNT, write_card
 from recipes.storyteller.export import export
 from recipes.storyteller.grammar import tell
 from recipes.storyteller.net import Net, Shape
-from recipes.storyteller.training import Plan, train
+from recipes.storyteller.training import Made, Plan, train
 
 FOLDER = Path(__file__).parents[2] / "src" / "manyhands" / "storyteller"
 TOKENIZER_STORIES = 8000
@@ -38,17 +42,29 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=Plan().steps)
+    parser.add_argument("--machine", default=platform.processor() or platform.machine())
+    parser.add_argument("--card", action="store_true", help="only write the card again")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    plan, shape = Plan(steps=chosen.steps), Shape()
-    made = make_tokenizer(plan.seed)
+    record = chosen.work / "made.json"
+    if not chosen.card:
+        made = _train(Plan(steps=chosen.steps), chosen)
+        record.write_text(json.dumps(asdict(made), indent=2) + "\n", "utf-8")
+    made = Made(**json.loads(record.read_text("utf-8")))
+    sampled = write_card(chosen.out, made, chosen.machine)
+    say(f"accepted {sampled.accepted} of {COUNT}, asked {sampled.asked_accepted}; see README.md")
+
+
+def _train(plan: Plan, chosen: argparse.Namespace) -> Made:
+    tokenizer = make_tokenizer(plan.seed)
 
     def keep(net: Net, step: int) -> None:
-        export(net, made, chosen.out)
+        export(net, tokenizer, chosen.out)
         say(f"exported step {step}")
 
-    done = train(made, shape, plan, chosen.work, chosen.device, say, keep)
-    say(f"tokens {done.tokens} seconds {done.seconds:.0f} held-out loss {done.held_out:.4f}")
+    net, made = train(tokenizer, Shape(), plan, chosen.work, chosen.device, say, keep)
+    export(net, tokenizer, chosen.out)
+    return made
 
 
 def say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Trains the storyteller: AdamW, a warm-up, a long level stretch, a straight way down to nothing.
+"""Trains the storyteller: a warm-up, a long level stretch, a straight way down to nothing.
 
 The level stretch keeps a choice open: `Plan.steps` can be set while it runs. What was reached is
 kept every few minutes in `resume.safetensors`; a run that finds one goes on from there.
@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from recipes.storyteller.corpus import IGNORED, Batch, batches, documents
 from recipes.storyteller.net import Net, Shape
+from recipes.storyteller.optimiser import Optimiser
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,28 +28,30 @@ class Plan:
     """How long and how fast. `lessons` is how many tiny and then short stories come first."""
 
     seed: int = 20
-    steps: int = 6000
-    warmup: int = 150
-    decay: int = 1200
-    batch_tokens: int = 3072
+    steps: int = 3000
+    warmup: int = 60
+    decay: int = 700
+    batch_tokens: int = 4096
     lessons: tuple[int, int] = (5000, 5000)
     rate: float = 2e-3
-    decay_of_weights: float = 0.1
+    matrix_rate: float = 0.02
+    decay_of_weights: float = 0.05
     clip: float = 1.0
-    keep_every: int = 200
+    keep_every: int = 100
 
-    def rate_at(self, step: int) -> float:
-        """Up, level, down."""
+    def height_at(self, step: int) -> float:
+        """What share of the full rates a step has: up, level, down."""
         up = (step + 1) / self.warmup
         down = (self.steps - step) / self.decay
-        return self.rate * min(1.0, up, down)
+        return min(1.0, up, down)
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
-    """What came out, beside the network itself."""
+class Made:
+    """How a network came to be: seconds are those that passed, held_out is in nats a token."""
 
-    net: Net
+    parameters: int
+    steps: int
     tokens: int
     seconds: float
     held_out: float
@@ -62,11 +65,11 @@ def train(
     device: str,
     say: Callable[[str], None],
     on_kept: Callable[[Net, int], None] | None = None,
-) -> Trained:
+) -> tuple[Net, Made]:
     """Train to the plan's end. Seeded; the same up to floating point on the same machine."""
     torch.manual_seed(plan.seed)
     net = Net(shape).to(device)
-    optimiser = _optimiser(net, plan)
+    optimiser = Optimiser(net, decay_of_weights=plan.decay_of_weights)
     first, seen, spent = _resume(net, optimiser, folder)
     stream = batches(
         documents(made, plan.seed, plan.lessons, shape.context), plan.batch_tokens, plan.seed
@@ -85,24 +88,24 @@ def train(
             if on_kept is not None:
                 on_kept(net, step + 1)
     seconds = time.perf_counter() - start
-    return Trained(net, seen, seconds, held_out_loss(net, made, plan, device))
+    parameters = sum(weight.numel() for weight in net.parameters())
+    held_out = held_out_loss(net, made, plan, device)
+    return net, Made(parameters, plan.steps, seen, seconds, held_out)
 
 
 def _step(
     net: Net,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Optimiser,
     plan: Plan,
     step: int,
     batch: Batch,
     device: str,
 ) -> float:
-    for group in optimiser.param_groups:
-        group["lr"] = plan.rate_at(step)
     loss = loss_of(net, batch, device)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(net.parameters(), plan.clip)
-    optimiser.step()
-    optimiser.zero_grad(set_to_none=True)
+    height = plan.height_at(step)
+    optimiser.step(plan.matrix_rate * height, plan.rate * height)
     return float(loss.detach())
 
 
@@ -126,23 +129,11 @@ def held_out_loss(net: Net, made: tokenizers.Tokenizer, plan: Plan, device: str)
     return total / count
 
 
-def _optimiser(net: Net, plan: Plan) -> torch.optim.AdamW:
-    matrices = [w for w in net.parameters() if w.dim() == 2]
-    vectors = [w for w in net.parameters() if w.dim() < 2]
-    groups = [
-        {"params": matrices, "weight_decay": plan.decay_of_weights},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.97), eps=1e-9, fused=True)
-
-
 def _keep(
-    net: Net, optimiser: torch.optim.AdamW, folder: Path, step: int, seen: int, seconds: float
+    net: Net, optimiser: Optimiser, folder: Path, step: int, seen: int, seconds: float
 ) -> None:
     kept = {f"net.{name}": w.detach().contiguous() for name, w in net.named_parameters()}
-    for name, weight in net.named_parameters():
-        for key in ("exp_avg", "exp_avg_sq"):
-            kept[f"{key}.{name}"] = optimiser.state[weight][key].contiguous()
+    kept |= {f"optimiser.{name}": values for name, values in optimiser.state().items()}
     said = {"step": str(step), "tokens": str(seen), "seconds": str(math.floor(seconds))}
     folder.mkdir(parents=True, exist_ok=True)
     fresh = folder / "resume.new"
@@ -150,20 +141,17 @@ def _keep(
     fresh.replace(folder / "resume.safetensors")
 
 
-def _resume(net: Net, optimiser: torch.optim.AdamW, folder: Path) -> tuple[int, int, float]:
+def _resume(net: Net, optimiser: Optimiser, folder: Path) -> tuple[int, int, float]:
     """Steps, tokens and seconds that lie behind what is in `folder`; zeros for an empty one."""
     file = folder / "resume.safetensors"
     if not file.exists():
         return 0, 0, 0.0
     with safetensors.safe_open(file, framework="pt") as kept:
         said = kept.metadata()
-        for name, weight in net.named_parameters():
-            weight.data.copy_(kept.get_tensor(f"net.{name}"))
-            optimiser.state[weight] = {
-                "step": torch.tensor(float(said["step"]), device=weight.device),
-                **{
-                    key: kept.get_tensor(f"{key}.{name}").to(weight.device)
-                    for key in ("exp_avg", "exp_avg_sq")
-                },
-            }
+        tensors = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118 no mapping
+    for name, weight in net.named_parameters():
+        weight.data.copy_(tensors[f"net.{name}"])
+    start = "optimiser."
+    taken = {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
+    optimiser.go_on(taken, int(said["step"]))
     return int(said["step"]), int(said["tokens"]), float(said["seconds"])

@@ -16,6 +16,7 @@ from recipes.storyteller.corpus import IGNORED, batches, document, documents
 from recipes.storyteller.export import export
 from recipes.storyteller.grammar import tell
 from recipes.storyteller.net import Net, Shape
+from recipes.storyteller.optimiser import orthogonal
 from recipes.storyteller.training import Plan, loss_of, train
 
 TINY = Shape(vocabulary=512, width=64, inner=96, blocks=3, heads=4, kv_heads=2, context=512)
@@ -58,11 +59,20 @@ def test_a_seed_gives_the_same_batches(made):
 
 
 def test_the_rate_goes_up_stays_and_comes_down():
-    plan = replace(PLAN, rate=1.0)
-    rates = [plan.rate_at(step) for step in range(60)]
+    rates = [PLAN.height_at(step) for step in range(60)]
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert set(rates[5:41]) == {1.0}
     assert rates[59] == pytest.approx(0.05)
+
+
+def test_muon_turns_a_gradient_into_a_rotation():
+    torch.manual_seed(1)
+    for rows, columns in ((64, 32), (32, 96)):
+        turned = orthogonal(torch.randn(3, rows, columns))
+        values = torch.linalg.svdvals(turned)
+        assert turned.shape == (3, rows, columns)
+        assert values.min() > 0.5
+        assert values.max() < 1.5
 
 
 def test_what_is_exported_opens_with_the_right_shapes(made, tmp_path):
@@ -78,13 +88,13 @@ def test_sixty_steps_of_a_tiny_model_lower_the_loss_and_can_be_resumed(tmp_path)
     made = make_tokenizer(1, count=300)
     shape = replace(TINY, vocabulary=made.get_vocab_size())
     said: list[str] = []
-    done = train(made, shape, PLAN, tmp_path / "one", "cpu", said.append)
+    _, done = train(made, shape, PLAN, tmp_path / "one", "cpu", said.append)
     torch.manual_seed(PLAN.seed)
     stream = documents(made, PLAN.seed, PLAN.lessons, shape.context)
     batch = next(batches(stream, PLAN.batch_tokens, PLAN.seed))
     before = float(loss_of(Net(shape), batch, "cpu").detach())
     assert done.held_out < before - 1.0
     train(made, shape, replace(PLAN, steps=30, decay=1), tmp_path / "two", "cpu", said.append)
-    again = train(made, shape, PLAN, tmp_path / "two", "cpu", said.append)
+    _, again = train(made, shape, PLAN, tmp_path / "two", "cpu", said.append)
     assert again.tokens == done.tokens
     assert again.held_out == pytest.approx(done.held_out, rel=0.05)
