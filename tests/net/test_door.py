@@ -381,7 +381,7 @@ async def test_a_program_without_tls_is_no_door():
 async def test_nobody_there_and_odd_names_are_lost_peers():
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
-    for host in (HOST, "a..b", "x" * 64, "no-such-host.invalid"):
+    for host in (HOST, "a..b", "x" * 64):
         with pytest.raises(PeerLost, match="nobody opened"):
             await knock(host, port, lambda _: pytest.fail("said"), deadline_s=DEADLINE_S)
 

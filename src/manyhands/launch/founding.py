@@ -83,10 +83,10 @@ class Founding:
         """The peer and its door, until cancelled. Raises UserError for ports that are taken."""
         async with asyncio.TaskGroup() as tasks:
             try:
-                port = await self._door.open()
-                self.door = DoorAddress(self.door.host, port)
                 tasks.create_task(self.peer.run(self._renewed))
                 await self.node.started()
+                # only now: whoever comes in by the door is told our address
+                self.door = DoorAddress(self.door.host, await self._door.open())
                 self._started.set()
                 await asyncio.Event().wait()
             finally:

@@ -10,17 +10,18 @@ from dataclasses import dataclass
 
 from manyhands.domain.admission import Admission
 from manyhands.domain.settings import Settings
-from manyhands.errors import PeerLied, UserError
+from manyhands.errors import ManyhandsError, PeerError, PeerLied, UserError
 from manyhands.launch.ports import DOOR_PORT
 from manyhands.net.door import knock
 from manyhands.node.founder import knock_with
+from manyhands.node.live import wall_clock
 from manyhands.store.home import Home, Joined, membership_of
 from manyhands.trust.certificate import Membership
 from manyhands.trust.invite import Invite
 from manyhands.trust.signature import KeyPair
 
 _PLACE = re.compile(
-    r"(?:tcp:)?(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\[\]:\s]+))(?::([0-9]{1,5}))?", re.ASCII
+    r"(?:tcp:)?(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\[\]:\s]{1,253}))(?::([0-9]{1,5}))?", re.ASCII
 )
 
 
@@ -61,15 +62,48 @@ async def enter(
 ) -> Entered:
     """Become a member, or renew what we were given at that door before.
 
-    Raises UserError without an invite where none was used before, and what the door refuses by.
+    An invite that was used up does no harm to those who are members already. Raises UserError
+    without an invite where none was used before or the membership has ended, and what the door
+    refuses by.
     """
+    if invite is None:
+        return await _renewed(home, keys, door, settings)
+    try:
+        return await _knocked(home, keys, door, settings, invite, None)
+    except PeerError as refusal:
+        if type(refusal) is not PeerError:  # nobody there: nor a second time
+            raise
+        try:
+            return await _renewed(home, keys, door, settings)
+        except ManyhandsError:
+            raise refusal from None
+
+
+async def _renewed(home: Home, keys: KeyPair, door: DoorAddress, settings: Settings) -> Entered:
+    """Admitted once more by what we were given before."""
     known = home.membership(keys, str(door))
-    if invite is None and known is None:
+    if known is None:
         raise UserError(
             f"to join at {door} for the first time an invite is needed: `hands run` and `hands "
             "serve` print one; give it with --invite"
         )
-    shown = None if invite is not None or known is None else membership_of(keys, known)
+    shown = membership_of(keys, known)
+    if shown.expires_s <= wall_clock():
+        raise UserError(
+            f"the membership that was given at {door} has ended, as it does when a "
+            "device is away for long; ask there for an invite, and give it with --invite"
+        )
+    return await _knocked(home, keys, door, settings, None, shown)
+
+
+async def _knocked(
+    home: Home,
+    keys: KeyPair,
+    door: DoorAddress,
+    settings: Settings,
+    invite: Invite | None,
+    shown: Membership | None,
+) -> Entered:
     admission, own_host = await knock(
         door.host,
         door.port,

@@ -28,7 +28,7 @@ def port_for(host: str, wanted: int | None, usual: int) -> int:
 
 def is_free(host: str, port: int) -> bool:
     """True when nobody listens there now."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, UnicodeError):  # names may be odd
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         family, *_, place = found[0]
         with socket.create_server(place[:2], family=family):

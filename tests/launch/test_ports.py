@@ -1,0 +1,64 @@
+"""Where to listen: the usual port while it is free, any other then, and addresses others reach."""
+
+import ipaddress
+import socket
+
+import pytest
+
+from manyhands.errors import UserError
+from manyhands.launch.ports import is_free, is_loopback, lan_host, port_for
+
+
+@pytest.fixture
+def taken():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening.getsockname()[1]
+
+
+def test_a_port_that_was_named_is_taken_at_its_word(taken):
+    assert port_for("127.0.0.1", taken, 7701) == taken
+    assert port_for("127.0.0.1", 0, 7701) == 0
+
+
+@pytest.mark.parametrize("wanted", [-1, 65536, 10**30])
+def test_a_number_that_is_no_port_is_the_users_error(wanted):
+    with pytest.raises(UserError, match=r"it must be in \[1, 65535\]"):
+        port_for("127.0.0.1", wanted, 7701)
+
+
+def test_the_usual_port_gives_way_when_it_is_taken(taken):
+    assert not is_free("127.0.0.1", taken)
+    assert port_for("127.0.0.1", None, taken) == 0
+
+
+def test_the_usual_port_is_used_when_it_is_free(taken):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        free = other.getsockname()[1]
+    assert is_free("127.0.0.1", free)
+    assert port_for("127.0.0.1", None, free) == free
+
+
+@pytest.mark.parametrize("host", ["a..b", "203.0.113.9", "x" * 64])
+def test_at_hosts_that_are_not_ours_nothing_is_free(host):
+    assert not is_free(host, 0)
+    assert port_for(host, None, 7701) == 0
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "127.0.0.1", "127.9.9.9", "::1"])
+def test_what_only_this_machine_reaches_is_loopback(host):
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "", "192.168.1.2", "example.org", "localhost.example.org", "127.1"]
+)
+def test_what_others_may_reach_is_not_taken_for_loopback(host):
+    assert not is_loopback(host)
+
+
+def test_the_address_for_others_is_none_that_only_we_reach():
+    try:
+        host = lan_host()
+    except UserError:
+        pytest.skip("this machine is in no network")
+    assert not ipaddress.ip_address(host).is_loopback
