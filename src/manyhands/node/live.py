@@ -17,7 +17,7 @@ from manyhands.domain.device import Device
 from manyhands.domain.ids import ModelId
 from manyhands.domain.settings import Settings
 from manyhands.domain.swarm import Swarm
-from manyhands.engine.compute import ComputeThread
+from manyhands.engine.compute import ComputeThread, join_all
 from manyhands.errors import DeadlinePassed, ManyhandsError
 from manyhands.net.tcp import TcpTransport
 from manyhands.node.app import Node, Outside
@@ -29,6 +29,11 @@ log = logging.getLogger(__name__)
 
 RENEW_AGAIN_S = 60.0
 """After a renewal that failed, at most; sooner where the certificate ends sooner."""
+
+END_DEADLINE_S = 3.0
+"""Ending waits this long for a step that computes."""
+
+SOONEST_S = 1.0
 
 Renewal = Callable[[], Awaitable[Membership]]
 
@@ -99,18 +104,27 @@ class LivePeer:
         finally:
             for thread in self._threads:
                 thread.close()
+            join_all(self._threads, END_DEADLINE_S)  # short: what still computes is one step
 
     async def _renew(self, renewal: Renewal) -> None:
         """Show a newer certificate from half of the present one's life on."""
+        has_failed = False
         while True:
             left_s = self.membership.expires_s - wall_clock()
-            await asyncio.sleep(max(left_s / 2, 1.0))
+            await asyncio.sleep(renewal_due_s(left_s, has_failed=has_failed))
             try:
                 self.membership = await renewal()
                 self._transport.renew(self.membership)
+                has_failed = False
             except ManyhandsError as error:
                 log.warning("the membership could not be renewed: %s", error)
-                await asyncio.sleep(max(min(RENEW_AGAIN_S, left_s / 4), 1.0))
+                has_failed = True
+
+
+def renewal_due_s(left_s: float, *, has_failed: bool) -> float:
+    """Seconds until a membership that ends in `left_s` is to be renewed, or tried once more."""
+    wait_s = min(RENEW_AGAIN_S, left_s / 4) if has_failed else left_s / 2
+    return max(wait_s, SOONEST_S)
 
 
 async def until_covered(node: Node, model: Model, deadline_s: float) -> None:
