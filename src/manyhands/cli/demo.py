@@ -71,7 +71,8 @@ async def demo(console: Console, options: DemoOptions, settings: Settings) -> No
     ):
         owner = found_swarm(home, opened, device_here(None), settings, Ports(), holds=False)
         async with owner as founding, LocalPeers(Path(homes), options.peers) as peers:
-            console.say(f"starting {options.peers} peers on this machine …", "dim")
+            kernels = opened.model.profile.kernels
+            console.say(f"{opened.name} ({kernels}): starting {options.peers} peers here …", "dim")
             for span in spans:
                 await peers.start(founding.door, founding.founder.invite(), opened.folder, span)
             await _Demo(console, options, founding, peers).tell()
