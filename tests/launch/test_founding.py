@@ -81,7 +81,7 @@ async def test_strangers_get_nothing_past_the_handshake_of_the_peers_port(tmp_pa
             told = await exchanged(host, port, b"\x00" * 64, **client)
             if name == "a member":
                 # the same bytes by the same means: only the certificate makes the difference
-                assert "no connection with peer" in caplog.text
+                assert "no link with" in caplog.text
                 assert CLEO[:8] in caplog.text
             else:
                 # nothing of ours: without TLS the alert that says so, with it not a byte

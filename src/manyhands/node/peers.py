@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 from manyhands.domain.ids import PeerId, short
 from manyhands.domain.messages import BULK, CREDITED, Hello, Lane, Message
 from manyhands.domain.settings import Settings
-from manyhands.errors import ManyhandsError, PeerLost, ProtocolError
+from manyhands.errors import ManyhandsError, PeerLost, ProtocolError, VersionMismatch, from_code
 from manyhands.net.transport import Connection, Transport
 from manyhands.wire.schema import decode, encode
 from manyhands.wire.stream import Stream
@@ -27,7 +27,6 @@ LANES: tuple[Lane, ...] = ("steps", "bulk")
 FIRST_VERSION = 1
 LAST_VERSION = 1
 SOFTWARE = "manyhands"
-
 Loss = Literal["closed", "silent"]
 """closed: the connection ended or could not be made; silent: nothing confirms what was sent."""
 
@@ -93,6 +92,7 @@ class Peers:
         self._transport, self._clock, self._settings = transport, clock, settings
         self._address_of, self._listener = address_of, listener
         self._channels: dict[tuple[PeerId, Lane], _Channel] = {}
+        self._warned: set[PeerId] = set()  # of another version
         self._greeting: Counter[PeerId] = Counter()  # accepted connections that said no Hello yet
         self._tasks: asyncio.TaskGroup | None = None
         self._early: deque[asyncio._CoroutineLike[None]] = deque()
@@ -187,7 +187,7 @@ class Peers:
         except (PeerLost, TimeoutError) as error:
             channel.is_dialling = False
             if channel.connection is None:
-                log.info("peer %s cannot be reached: %s", short(channel.peer), error)
+                self._complain(channel.peer, error)
                 channel.clear()
                 self._listener.link_lost(channel.peer, channel.lane, "closed")
             return
@@ -215,12 +215,11 @@ class Peers:
         try:
             stream, lane = await self._first_hello(connection)
         except (ManyhandsError, TimeoutError) as error:
-            log.info("a connection from %s was refused: %s", short(peer), error)
+            self._complain(peer, error)
             connection.close()
             return
         finally:
-            self._greeting[peer] -= 1
-            # what waited for this connection and got another, or none, is dialled for after all
+            self._greeting[peer] -= 1  # what waited and got no connection is dialled for after all
             asyncio.get_running_loop().call_soon(self._dial_for_those_waiting, peer)
         channel = self._channel(peer, lane)
         if not self._may_replace(channel):
@@ -242,8 +241,20 @@ class Peers:
         if not isinstance(hello, Hello):
             raise ProtocolError(f"a {type(hello).__name__} came before Hello")
         stream = self._stream(hello.lane, connection.remote)
-        stream.receive(frame, self._clock())
+        try:
+            stream.receive(frame, self._clock())
+        except ManyhandsError:  # our own Hello tells the other side as much
+            for farewell in stream.outgoing(self._clock()):
+                connection.send(farewell)
+            raise
         return stream, hello.lane
+
+    def _complain(self, peer: PeerId, error: Exception) -> None:
+        """Warn of what broke the protocol, of another version once: it dials again and again."""
+        is_known = isinstance(error, (PeerLost, TimeoutError)) or peer in self._warned
+        if isinstance(error, VersionMismatch):
+            self._warned.add(peer)
+        (log.info if is_known else log.warning)("no link with %s: %s", short(peer), error)
 
     def _dial_for_those_waiting(self, peer: PeerId) -> None:
         for lane in LANES:
@@ -275,12 +286,15 @@ class Peers:
                 if channel.connection is not connection or channel.stream is None:
                     break
                 self._take(channel, channel.stream.receive(frame, self._clock()))
-                if channel.stream is not None and channel.stream.state == "closed":
+                farewell = None if channel.stream is None else channel.stream.farewell
+                if farewell is not None and farewell.code:
+                    self._complain(channel.peer, from_code(farewell.code, farewell.reason))
+                if farewell is not None:
                     break
         except PeerLost:
             pass
         except ManyhandsError as error:
-            log.warning("peer %s broke the protocol: %s", short(channel.peer), error)
+            self._complain(channel.peer, error)
             if channel.connection is connection and channel.stream is not None:
                 channel.stream.goodbye(error)
                 self._flush(channel)
