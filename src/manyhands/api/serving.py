@@ -1,0 +1,40 @@
+"""What one HTTP server serves: the models, the peer behind them, and who may ask."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import manyhands
+from manyhands.errors import UserError
+from manyhands.node.app import Node
+from manyhands.node.live import wall_clock
+from manyhands.node.speaker import Speaker
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """`node` is the peer that opens all sessions; `wall_clock` tells unix seconds.
+
+    With `api_key` every request but those for the page must show it. `allowed_hosts` are names
+    under which this server is reached besides its own address, `allowed_origins` other sites
+    (`https://example.org`) whose pages may ask. `chance` names answers and draws the seeds that
+    nobody chose. Raises UserError for no model, two of one name, or an empty key.
+    """
+
+    speakers: tuple[Speaker, ...]
+    node: Node
+    wall_clock: Callable[[], float] = wall_clock
+    version: str = manyhands.__version__
+    api_key: str | None = None
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    chance: random.Random = field(default_factory=random.SystemRandom)
+
+    def __post_init__(self) -> None:
+        names = [speaker.name for speaker in self.speakers]
+        if not names or len(set(names)) < len(names):
+            raise UserError(f"the models to serve are {names}; give one or more, each once")
+        if self.api_key is not None and not self.api_key.strip():
+            raise UserError("the API key is empty; give --api-key or MANYHANDS_API_KEY some text")
