@@ -37,16 +37,25 @@ def main() -> None:
     app()
 
 
-@app.callback()
-def hands(
-    version: Annotated[bool, typer.Option("--version", help="Say which version this is.")] = False,
-) -> None:
-    """Run large models on the devices you already own, together."""
-    if version:
+def _tell_version(wanted: bool) -> None:
+    if wanted:
         import manyhands
 
         typer.echo(f"manyhands {manyhands.__version__}")
         raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version", callback=_tell_version, is_eager=True, help="Say which version this is."
+    ),
+]
+
+
+@app.callback()
+def hands(_version: Version = False) -> None:
+    """Run large models on the devices you already own, together."""
 
 
 @app.command()

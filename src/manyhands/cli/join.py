@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import dataclass
 
 from manyhands.cli.console import Console, end_with_parent, until_signal
@@ -20,8 +19,8 @@ from manyhands.domain.admission import Admission, RunningModel
 from manyhands.domain.ids import short
 from manyhands.domain.settings import Settings
 from manyhands.domain.span import Span
-from manyhands.errors import CheckpointError, PeerLost, ResourceError, UserError
-from manyhands.launch.joining import Entered, enter, read_door
+from manyhands.errors import BadSetting, CheckpointError, PeerLost, ResourceError, UserError
+from manyhands.launch.joining import DoorAddress, Entered, enter, read_door
 from manyhands.node.app import Node
 from manyhands.node.live import Listening, LivePeer
 from manyhands.node.opened import Opened, open_model
@@ -29,7 +28,7 @@ from manyhands.plan.share import held_layers, share
 from manyhands.store.builtin import STORYTELLER, folder_of
 from manyhands.store.home import Home
 from manyhands.trust.certificate import Membership
-from manyhands.trust.invite import read_invite
+from manyhands.trust.invite import Invite, read_invite
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +52,35 @@ async def join(console: Console, options: JoinOptions, settings: Settings) -> No
     invite = read_invite(options.invite) if options.invite else None
     async with until_signal() as asked:
         with Home.standard() as home:
-            keys = home.keys()
-            entered = await enter(home, keys, door, invite, settings)
-
-            async def renewal() -> Membership:
-                return (await enter(home, keys, door, None, settings)).membership
-
-            joining = _Joining(console, options, settings, entered)
             async with asyncio.TaskGroup() as tasks:
-                running = tasks.create_task(joining.peer.run(renewal))
-                working = tasks.create_task(joining.work())
+                working = tasks.create_task(_work(console, options, settings, home, door, invite))
                 if options.with_parent:
                     tasks.create_task(end_with_parent(asked))
                 await asked.wait()
                 console.say("leaving: running answers go on with the others")
                 working.cancel()
-                running.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await running
             console.event("left")
+
+
+async def _work(
+    console: Console,
+    options: JoinOptions,
+    settings: Settings,
+    home: Home,
+    door: DoorAddress,
+    invite: Invite | None,
+) -> None:
+    """Until cancelled; the others are told on the way out."""
+    keys = home.keys()
+    entered = await enter(home, keys, door, invite, settings)
+
+    async def renewal() -> Membership:
+        return (await enter(home, keys, door, None, settings)).membership
+
+    joining = _Joining(console, options, settings, entered)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(joining.peer.run(renewal))
+        tasks.create_task(joining.work())
 
 
 class _Joining:
@@ -152,7 +161,8 @@ class _Joining:
 def open_running(admission: Admission, options: JoinOptions, settings: Settings) -> Opened:
     """The swarm's model as it lies on this disk, with the engine the swarm computes with.
 
-    Raises CheckpointError when it does not lie here, UserError when another was named.
+    Raises CheckpointError when it does not lie here, UserError when another was named, BadSetting
+    when this machine cannot compute like the swarm.
     """
     if not admission.models:
         raise UserError("this swarm runs no model yet; start one there with `hands run`")
@@ -163,9 +173,15 @@ def open_running(admission: Admission, options: JoinOptions, settings: Settings)
             "from the others yet: copy the folder here and name it with --model FOLDER"
         )
     folder = folder_of(options.model or STORYTELLER)
-    opened = open_model(
-        folder, settings, engine=wanted.engine, dtype=_dtype(wanted), threads=options.threads
-    )
+    try:
+        opened = open_model(
+            folder, settings, engine=wanted.engine, dtype=_dtype(wanted), threads=options.threads
+        )
+    except BadSetting as error:
+        raise BadSetting(
+            f"the swarm computes with {wanted.engine} in {wanted.dtype}, and this machine cannot: "
+            f"{error}; or start the swarm with --engine numpy, which every machine has"
+        ) from error
     if opened.model.id != wanted.id:
         raise UserError(
             f"{folder} is model {short(opened.model.id)}, and the swarm runs {wanted.name}, "
