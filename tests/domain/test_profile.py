@@ -1,0 +1,31 @@
+"""Profiles: the same arithmetic in other versions is told apart from other arithmetic."""
+
+from dataclasses import replace
+
+import pytest
+
+from manyhands.domain.profile import is_same_arithmetic
+from node_cases import PROFILE
+
+
+@pytest.mark.parametrize(
+    ("others", "is_same"),
+    [
+        ("torch-bf16-2.6.0-amx", True),
+        ("torch-bf16-2.7.1-plain", True),
+        ("torch-fp32-2.6.0-amx", False),
+        ("numpy-bf16-2.1", False),
+        ("torch", False),
+        ("", False),
+    ],
+)
+def test_versions_may_differ_and_engine_and_dtype_may_not(others, is_same):
+    assert is_same_arithmetic("torch-bf16-2.6.0-amx", others) == is_same
+    assert is_same_arithmetic(others, "torch-bf16-2.6.0-amx") == is_same
+
+
+def test_a_profile_is_named_by_everything_in_it():
+    changes = {"kernels": "k", "tolerance": 0.5, "accepts": ("k",), "row_invariant": False}
+    others = {replace(PROFILE, **{name: value}).digest() for name, value in changes.items()}
+    assert len({PROFILE.digest(), *others}) == len(changes) + 1
+    assert replace(PROFILE).digest() == PROFILE.digest()
