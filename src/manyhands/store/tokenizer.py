@@ -87,7 +87,8 @@ class Tokenizer:
     def encode(self, text: str, add_special: bool = True) -> list[int]:
         """Token ids; `add_special` adds the tokens that the file's post-processor puts around."""
         try:
-            encoded = self._inner.encode(text, add_special_tokens=add_special)
+            # a batch of one lets other threads run meanwhile, which `encode` does not
+            (encoded,) = self._inner.encode_batch_fast([text], add_special_tokens=add_special)
         except (TypeError, UnicodeEncodeError) as error:
             raise UserError(f"text must be a string of whole characters: {error}") from error
         return list(encoded.ids)
