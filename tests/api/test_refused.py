@@ -7,9 +7,13 @@ import shutil
 
 import openai
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from api_house import CHAT, DEADLINE_S, house
+from manyhands.api.bodies import ChatBody, CompletionBody
 from manyhands.api.envelope import MOST_BODY_BYTES
+from manyhands.api.parameters import HARMLESS, REFUSED
 
 CHATS, TEXTS = "/v1/chat/completions", "/v1/completions"
 
@@ -104,12 +108,18 @@ BAD = [
     (text(prompt="half a character \ud800"), 400, None, "invalid_request"),
     (text(prompt=["a"] * 129), 400, "prompt", "invalid_type"),
     (text(prompt=["a"] * 9, n=16), 400, "prompt", "invalid_request"),
-    (text(prompt=[7] * 512), 400, None, "context_length_exceeded"),
-    (text(prompt=[7] * 512, stream=True), 400, None, "context_length_exceeded"),
+    (text(prompt=[7] * 512), 400, "prompt", "context_length_exceeded"),
+    (text(prompt=[7] * 512, stream=True), 400, "prompt", "context_length_exceeded"),
+    (said("word " * 2000), 400, "messages", "context_length_exceeded"),
+    (chat(logit_bias={str(n): 1 for n in range(2000)}), 400, "logit_bias", "invalid_value"),
 ]
 
 
-@pytest.mark.parametrize(("asked", "status", "param", "code"), BAD, ids=str)
+@pytest.mark.parametrize(
+    ("asked", "status", "param", "code"),
+    BAD,
+    ids=[f"{number}-{param}-{code}" for number, (_, _, param, code) in enumerate(BAD)],
+)
 def test_bad_input_is_refused_by_name(http, asked, status, param, code):
     path, body = asked
     content = json.dumps(body).encode()
@@ -133,6 +143,34 @@ def test_a_body_that_is_no_json_object_is_refused(http, content):
     response = http.post(TEXTS, content=content, headers={"content-type": "application/json"})
     assert response.status_code == 400
     assert response.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_a_million_mistakes_are_told_as_one(http):
+    for wrong in ([0.5] * 1_000_000, [[0.5] * 1_000_000], [[]] * 1_000_000):
+        response = http.post(TEXTS, json={"model": "tiny", "prompt": wrong})
+        assert response.status_code == 400
+        assert response.json()["error"]["param"] == "prompt"
+    response = http.post(CHATS, json={"model": "tiny", "messages": [{}] * 500_000})
+    assert response.json()["error"]["param"] == "messages[0].role"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=6,
+)
+FIELDS = sorted({*ChatBody.model_fields, *CompletionBody.model_fields, *REFUSED, *HARMLESS, "odd"})
+
+
+@settings(max_examples=150)
+@given(st.sampled_from([chat(), text()]), st.dictionaries(st.sampled_from(FIELDS), JSON))
+def test_whatever_is_sent_is_answered_or_refused_and_never_our_mistake(http, asked, changes):
+    path, body = asked
+    content = json.dumps({**body, **changes, "max_completion_tokens": 2}).encode()
+    response = http.post(path, content=content, headers={"content-type": "application/json"})
+    assert response.status_code in (200, 400, 404), response.text
+    if response.status_code != 200:
+        assert response.json()["error"]["message"]
 
 
 def test_a_body_of_another_kind_is_told_what_to_send(http):

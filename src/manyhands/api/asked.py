@@ -5,6 +5,7 @@ Knows nothing of how answers are sent.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,7 +82,7 @@ async def chat_asked(body: ChatBody, desk: Desk) -> Asked:
     most = body.max_completion_tokens or body.max_tokens or max(speaker.context - len(ids), 1)
     sampling = _sampling(body, speaker, desk)
     ask = _Ask(body, desk, speaker, most, sampling, logprobs, body.top_logprobs or 0)
-    choices = [ask.choice(number, number, ids) for number in range(body.n or 1)]
+    choices = await ask.choices(0, ids, "messages")
     return ask.asked(ChatForm(), choices, len(ids), ignored)
 
 
@@ -105,16 +106,17 @@ async def completion_asked(body: CompletionBody, desk: Desk) -> Asked:
     most = body.max_tokens or COMPLETION_TOKENS
     sampling = _sampling(body, speaker, desk)
     ask = _Ask(body, desk, speaker, most, sampling, logprobs, body.logprobs or 0)
-    choices, prompt_tokens = [], 0
-    for number, prompt in enumerate(prompts):
+    choices: list[Choice] = []
+    prompt_tokens = 0
+    for prompt in prompts:
+        if not isinstance(prompt, str):
+            _check_length(len(prompt), speaker, "prompt")
         ids = await desk.ids(speaker, prompt)
         prompt_tokens += len(ids)
         echo = ""
         if body.echo:
             echo = prompt if isinstance(prompt, str) else await desk.text(speaker, ids)
-        choices += [
-            ask.choice(number * samples + sample, sample, ids, echo) for sample in range(samples)
-        ]
+        choices += await ask.choices(len(choices), ids, "prompt", echo)
     return ask.asked(CompletionForm(), choices, prompt_tokens, ignored)
 
 
@@ -130,7 +132,19 @@ class _Ask:
     logprobs: int
     shown_top: int
 
-    def choice(self, index: int, sample: int, ids: Sequence[int], echo: str = "") -> Choice:
+    async def choices(
+        self, first: int, ids: Sequence[int], param: str, echo: str = ""
+    ) -> list[Choice]:
+        """All answers to one prompt, made beside the event loop: a long one takes its time."""
+        _check_length(len(ids), self.speaker, param)
+
+        def make() -> list[Choice]:
+            samples = range(self.body.n or 1)
+            return [self._choice(first + sample, sample, ids, echo) for sample in samples]
+
+        return await asyncio.to_thread(make)
+
+    def _choice(self, index: int, sample: int, ids: Sequence[int], echo: str) -> Choice:
         answer = self.speaker.answer(
             ids,
             self.max_tokens,
@@ -163,6 +177,18 @@ class _Ask:
             is_stream=bool(self.body.stream),
             has_usage=options is not None and bool(options.include_usage),
             ignored=ignored,
+        )
+
+
+def _check_length(tokens: int, speaker: Speaker, param: str) -> None:
+    """Raise RequestRefused for a prompt that leaves no room for an answer."""
+    if tokens >= speaker.context:
+        raise RequestRefused(
+            400,
+            f"the prompt has {tokens} tokens and the context {speaker.context}, answer included; "
+            "shorten the prompt",
+            param,
+            "context_length_exceeded",
         )
 
 

@@ -1,6 +1,7 @@
 """The bodies of requests, as OpenAI writes them: types and ranges, nothing else.
 
-Values are taken as they are (no "5" for 5). Fields that are not named here are kept in
+Values are taken as they are (no "5" for 5). Lists are read up to their first mistake, or a million
+wrong entries would make a million complaints. Fields that are not named here are kept in
 `model_extra`; `parameters` says what becomes of them.
 """
 
@@ -13,11 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 MOST_CHOICES = 16
 MOST_PROMPTS = 128
 MOST_TOP_LOGPROBS = 20
+MOST_BIASES = 1024
 
 StopText = Annotated[str, Field(min_length=1)]
-Ids = Annotated[list[int], Field(min_length=1)]
-Texts = Annotated[list[str], Field(min_length=1, max_length=MOST_PROMPTS)]
-ListsOfIds = Annotated[list[Ids], Field(min_length=1, max_length=MOST_PROMPTS)]
+Ids = Annotated[list[int], Field(min_length=1, fail_fast=True)]
+Texts = Annotated[list[str], Field(min_length=1, max_length=MOST_PROMPTS, fail_fast=True)]
+ListsOfIds = Annotated[list[Ids], Field(min_length=1, max_length=MOST_PROMPTS, fail_fast=True)]
 
 
 class StreamOptions(BaseModel):
@@ -42,7 +44,7 @@ class AskBody(BaseModel):
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     repetition_penalty: float | None = None
-    logit_bias: dict[str, float] | None = None
+    logit_bias: Annotated[dict[str, float], Field(max_length=MOST_BIASES)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**64)] | None = Field(
         None, description="Same seed, same model, same text. Absent is a new one each time."
     )
@@ -71,7 +73,7 @@ class ChatMessage(BaseModel):
 class ChatBody(AskBody):
     """`POST /v1/chat/completions`."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, fail_fast=True)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Goes before max_tokens. Absent is what the context has left."
     )

@@ -45,7 +45,7 @@ class Envelope:
 
         try:
             size = Headers(scope=scope).get("content-length", "0")
-            if size.isdigit() and int(size) > MOST_BODY_BYTES:
+            if size.isascii() and size.isdigit() and int(size) > MOST_BODY_BYTES:
                 await _too_large().response()(scope, receive, named)
             else:
                 await self._app(scope, _Body(receive), named)

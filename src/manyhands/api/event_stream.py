@@ -29,8 +29,8 @@ HEADERS = {
 class EventStream:
     """`is_lost` once the reader took nothing in time; what is sent then goes nowhere."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self, send: Send, stalled_after_s: float = STALLED_AFTER_S) -> None:
+        self._send, self._stalled_after_s = send, stalled_after_s
         self.is_lost = False
 
     async def start(self, headers: Mapping[str, str]) -> None:
@@ -64,7 +64,7 @@ class EventStream:
             return
         body = text.encode("utf-8", "replace")
         try:
-            async with asyncio.timeout(STALLED_AFTER_S):
+            async with asyncio.timeout(self._stalled_after_s):
                 await self._send({"type": "http.response.body", "body": body, "more_body": more})
         except TimeoutError:
             self.is_lost = True

@@ -40,7 +40,7 @@ class Spoken(Response):
         with desk.a_request():
             async with speaking(asked.choices, receive, desk.closing) as events:
                 if asked.is_stream:
-                    ended = await _stream(asked, events, EventStream(send))
+                    ended = await stream(asked, events, EventStream(send))
                 else:
                     ended = await _whole(asked, events)
         if ended is not None:
@@ -91,9 +91,11 @@ def json_response(value: Json, headers: Mapping[str, str] | None = None) -> Resp
     return Response(text.encode("utf-8", "replace"), 200, dict(headers or {}), "application/json")
 
 
-async def _stream(asked: Asked, events: Events, out: EventStream) -> Response | None:
+async def stream(
+    asked: Asked, events: Events, out: EventStream, headers_after_s: float = HEADERS_AFTER_S
+) -> Response | None:
     """Send the stream; a response instead when it fails before it has begun."""
-    first = await events.next(HEADERS_AFTER_S)
+    first = await events.next(headers_after_s)
     if isinstance(first, Failed):
         return refusal_of(first.error).response()
     await out.start(_headers(asked))
