@@ -16,8 +16,8 @@ from manyhands.engine.layer_weights import NormWeights
 
 Float32 = NDArray[np.float32]
 
-QUERY_ROWS = 128
-"""Queries whose scores exist at one time: a long prompt needs little workspace this way."""
+QUERY_ROWS = 32
+"""Queries whose scores exist at one time: they stay in the cache while they are worked on."""
 
 _erf = np.frompyfunc(math.erf, 1, 1)
 
@@ -76,48 +76,48 @@ def attend(
         end = position + last
         start = 0 if spec.window is None else max(0, position + first + 1 - spec.window)
         some = np.ascontiguousarray(grouped[:, :, first:last]).reshape(spec.kv_heads, -1, width)
-        scores = some @ keys[:, start:end].transpose(0, 2, 1)
-        weights = _softmax(
-            scores.reshape(spec.kv_heads, groups, last - first, end - start),
-            _hidden_keys(position + first, position + last, start, spec.window),
-            spec,
-            sinks,
-        )
-        mixed = weights.reshape(spec.kv_heads, -1, end - start) @ values[:, start:end]
-        by_group[:, :, first:last] = mixed.reshape(spec.kv_heads, groups, last - first, -1)
+        some = some * np.float32(spec.scale)  # of queries, which are fewer than scores
+        flat = some @ keys[:, start:end].transpose(0, 2, 1)
+        scores = flat.reshape(spec.kv_heads, groups, last - first, end - start)
+        mass = _weigh(scores, position + first, start, spec, sinks)
+        mixed = flat @ values[:, start:end]
+        by_group[:, :, first:last] = mixed.reshape(*mass.shape[:3], -1) / mass
     return result
 
 
-def _hidden_keys(first: int, last: int, start: int, window: int | None) -> NDArray[np.bool_] | None:
-    """Which keys [start, last) the queries [first, last) must not see; None when they see all."""
-    if last - first == 1:
-        return None  # `start` has cut the window already
-    query, key = np.arange(first, last)[:, None], np.arange(start, last)[None]
-    masked: NDArray[np.bool_] = np.asarray(key > query)
-    if window is not None:
-        masked |= key <= query - window
-    return masked
-
-
-def _softmax(
-    scores: Float32, masked: NDArray[np.bool_] | None, spec: Attention, sinks: Float32 | None
+def _weigh(
+    scores: Float32, first: int, start: int, spec: Attention, sinks: Float32 | None
 ) -> Float32:
-    """Softmax of [K, G, T, L] over L; a head's sink takes part of the mass and gives nothing."""
-    scores *= np.float32(spec.scale)
+    """Softmax of [K, G, T, L] over L in place, but for the division by the mass [K, G, T, 1].
+
+    Queries are those from `first` on, keys those from `start` on. A head's sink takes part of the
+    mass and gives nothing.
+    """
     if spec.softcap is not None:
-        scores = np.tanh(scores / np.float32(spec.softcap)) * np.float32(spec.softcap)
-    if masked is not None:
-        scores[..., masked] = -np.inf
+        scores /= np.float32(spec.softcap)
+        np.tanh(scores, out=scores)
+        scores *= np.float32(spec.softcap)
+    _hide(scores, first, start, spec.window)
     best = scores.max(-1, keepdims=True)
-    if sinks is None:
-        mass: Float32 = np.exp(scores - best)
-        mass /= mass.sum(-1, keepdims=True)
-        return mass
-    sink = sinks.reshape(*scores.shape[:2], 1, 1)
-    best = np.maximum(best, sink)
-    mass = np.exp(scores - best)
-    mass /= mass.sum(-1, keepdims=True) + np.exp(sink - best)
-    return mass
+    sink = None if sinks is None else sinks.reshape(*scores.shape[:2], 1, 1)
+    if sink is not None:
+        best = np.maximum(best, sink)
+    scores -= best
+    np.exp(scores, out=scores)
+    mass: Float32 = scores.sum(-1, keepdims=True)
+    return mass if sink is None else mass + np.exp(sink - best)
+
+
+def _hide(scores: Float32, first: int, start: int, window: int | None) -> None:
+    """Give minus infinity to keys [start, …) that a query [first, …) must not see."""
+    tokens = scores.shape[2]
+    if tokens == 1:
+        return  # `start` has cut the window already
+    query = np.arange(first, first + tokens)[:, None]
+    np.copyto(scores[..., first - start :], -np.inf, where=query < query.T)
+    if window is not None:
+        key = np.arange(start, first + tokens)
+        np.copyto(scores, -np.inf, where=key <= query - window)
 
 
 def activate(rows: Float32, spec: Mlp) -> Float32:
