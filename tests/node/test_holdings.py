@@ -92,7 +92,7 @@ def test_a_span_that_is_covered_is_not_loaded_again():
         whole = await house.holdings.hold(MODEL_ID, SPEC.span)
         assert await house.holdings.hold(MODEL_ID, UPPER) is whole
         assert house.loaded == [SPEC.span]
-        assert house.changes == 1
+        assert house.changes == 2  # being loaded, ready
 
     with_house(test)
 
@@ -103,7 +103,7 @@ def test_two_who_want_the_same_span_at_once_load_it_once():
             both = [tasks.create_task(house.holdings.hold(MODEL_ID, LOWER)) for _ in range(2)]
         assert both[0].result() is both[1].result()
         assert house.loaded == [LOWER]
-        assert house.changes == 1
+        assert house.changes == 2
 
     with_house(test)
 
@@ -117,7 +117,24 @@ def test_a_record_names_what_is_ready_and_what_is_stored():
             Holding(MODEL_ID, UPPER, "ready"),
             Holding(MODEL_ID, SPEC.span, "stored"),
         )
-        assert house.changes == 2
+        assert house.changes == 4
+
+    with_house(test)
+
+
+def test_a_span_that_is_being_loaded_is_told_so_that_nobody_else_takes_it():
+    async def test(house):
+        async with asyncio.TaskGroup() as tasks:
+            loading = tasks.create_task(house.holdings.hold(MODEL_ID, UPPER))
+            await asyncio.sleep(0.5)
+            assert house.changes == 1
+            assert house.holdings.holdings() == (
+                Holding(MODEL_ID, UPPER, "fetching"),
+                Holding(MODEL_ID, SPEC.span, "stored"),
+            )
+            assert house.holdings.find(MODEL_ID, UPPER) is None
+            await loading
+        assert house.holdings.holdings()[0] == Holding(MODEL_ID, UPPER, "ready")
 
     with_house(test)
 
@@ -186,7 +203,8 @@ def test_a_load_that_fails_leaves_everything_as_it_was_and_may_be_tried_again():
     async def test(house):
         with pytest.raises(CheckpointError, match="cut short"):
             await house.holdings.hold(MODEL_ID, LOWER)
-        assert (house.changes, house.holdings.room_bytes()) == (0, 400)
+        assert (house.changes, house.holdings.room_bytes()) == (2, 400)
+        assert house.holdings.holdings() == (Holding(MODEL_ID, SPEC.span, "stored"),)
         assert house.holdings.find(MODEL_ID, LOWER) is None
         assert (await house.holdings.hold(MODEL_ID, LOWER)).span == LOWER
 

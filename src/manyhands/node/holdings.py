@@ -32,6 +32,7 @@ class Holdings:
         self._device, self._models, self._loading = device, models, loading
         self._changed = changed
         self._engines: dict[tuple[ModelId, Span], Engine] = {}
+        self._fetching: Holding | None = None
         self._one_at_a_time = asyncio.Lock()
 
     def model(self, model: ModelId) -> Model:
@@ -68,9 +69,15 @@ class Holdings:
                     f"span {span} of model {short(model)} needs {need} bytes, {self.room_bytes()} "
                     "are free; hold fewer layers or free some"
                 )
-            engine = await self._loading.run(lambda: known.load(span), 0.0)
-            self._engines[model, span] = engine
-        self._changed()
+            # told at once, so that two newcomers do not take the same span
+            self._fetching = Holding(model, span, "fetching")
+            self._changed()
+            try:
+                engine = await self._loading.run(lambda: known.load(span), 0.0)
+                self._engines[model, span] = engine
+            finally:
+                self._fetching = None
+                self._changed()
         return engine
 
     def room_bytes(self) -> int:
@@ -78,11 +85,12 @@ class Holdings:
         return self._device.memory_bytes - sum(e.weight_bytes for e in self._engines.values())
 
     def holdings(self) -> tuple[Holding, ...]:
-        """What our record says: loaded spans, and whole models that could be loaded."""
+        """What our record says: loaded spans, one being loaded, whole models that could be."""
+        fetching = (self._fetching,) if self._fetching is not None else ()
         ready = (Holding(model, span, "ready") for model, span in sorted(self._engines))
         stored = (
             Holding(name, span, "stored")
             for name, known in self._models.items()
             for span in known.stored
         )
-        return (*ready, *stored)
+        return (*ready, *fetching, *stored)
