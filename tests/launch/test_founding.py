@@ -8,6 +8,7 @@ import logging
 import socket
 import ssl
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -20,8 +21,9 @@ from manyhands.net.door import knock
 from manyhands.net.tcp import TcpTransport, read_address
 from manyhands.net.tls import stranger
 from manyhands.node.founder import knock_with
+from manyhands.node.live import wall_clock
 from manyhands.store.home import Home
-from manyhands.trust.certificate import Authority, admit
+from manyhands.trust.certificate import Authority, admit, check
 from manyhands.trust.signature import KeyPair
 from manyhands.wire import door as wire
 from tls_cases import HOUR_S, NOW_S, OTHER_SWARM, member, outdated, reckless
@@ -216,3 +218,22 @@ async def test_it_holds_what_it_is_told_and_answers_through_its_speaker(tmp_path
         async for _ in answer.pieces():
             pass
         assert len(answer.tokens) == 5
+
+
+async def shown_by(door) -> bytes:
+    """The certificate that the door shows now."""
+    _, writer = await asyncio.open_connection(
+        door.host, door.port, ssl=stranger(), server_hostname=""
+    )
+    der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.transport.abort()
+    return der
+
+
+async def test_the_founders_own_membership_is_renewed_at_its_door_as_well(tmp_path):
+    settings = replace(SETTINGS, certificate_life_s=4.0)
+    async with founding(tmp_path, settings=settings) as swarm:
+        first = await shown_by(swarm.door)
+        while await shown_by(swarm.door) == first:  # noqa: ASYNC110 (nothing tells)
+            await asyncio.sleep(0.05)
+        assert check(await shown_by(swarm.door), swarm.peer.membership.swarm, wall_clock())
