@@ -124,7 +124,7 @@ def test_closing_ends_open_streams_with_a_word(llama):
         serving.__exit__(None, None, None)
         *_, last = said
         assert last.name == "error"
-        assert "closing" in last.value["error"]["message"]
+        assert last.value["error"]["code"] == "closing"
         assert not any(one.is_done for one in seen)
 
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from starlette.types import Receive
 
 from manyhands.api.asked import Choice
+from manyhands.api.refusals import RequestRefused
 from manyhands.api.token_log import LoggedToken
-from manyhands.errors import ManyhandsError, PeerError
+from manyhands.errors import ManyhandsError
 
 log = logging.getLogger(__name__)
 
@@ -149,4 +150,5 @@ async def _watch(receive: Receive, events: Events) -> None:
 
 async def _close(closing: asyncio.Event, events: Events) -> None:
     await closing.wait()
-    await events.put(Failed(PeerError("this server is closing; ask again when it is back")))
+    why = "this server is closing; ask again when it is back"
+    await events.put(Failed(RequestRefused(503, why, code="closing")))
