@@ -113,6 +113,10 @@ ApiKey = Annotated[
 AllowHost = Annotated[
     list[str] | None, typer.Option("--allow-host", help="Another name HTTP is reached by.")
 ]
+AllowOrigin = Annotated[
+    list[str] | None,
+    typer.Option("--allow-origin", help="Another site whose pages may ask, as https://site.org."),
+]
 Url = Annotated[str | None, typer.Option("--url", help="http://HOST:PORT; else what runs here.")]
 
 
@@ -133,6 +137,7 @@ def run(
     http_port: HttpPort = None,
     api_key: ApiKey = None,
     allow_host: AllowHost = None,
+    allow_origin: AllowOrigin = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -144,7 +149,7 @@ def run(
 
     options = ServeOptions(
         model, peers, span, memory, engine, dtype, threads, lan, host, peers_port, door_port,
-        http_host, http_port, api_key, tuple(allow_host or ()),
+        http_host, http_port, api_key, tuple(allow_host or ()), tuple(allow_origin or ()),
     )  # fmt: skip
     console = Console(as_json=as_json)
     run_plain(lambda: verb.run(console, options, Settings()), as_json=as_json, verbose=verbose)
@@ -167,6 +172,7 @@ def serve(
     http_port: HttpPort = None,
     api_key: ApiKey = None,
     allow_host: AllowHost = None,
+    allow_origin: AllowOrigin = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -177,7 +183,7 @@ def serve(
 
     options = verb.ServeOptions(
         model, peers, span, memory, engine, dtype, threads, lan, host, peers_port, door_port,
-        http_host, http_port, api_key, tuple(allow_host or ()),
+        http_host, http_port, api_key, tuple(allow_host or ()), tuple(allow_origin or ()),
     )  # fmt: skip
     work = verb.serve_until_signal(Console(as_json=as_json), options, Settings())
     _run(work, as_json, verbose)

@@ -63,6 +63,7 @@ class ServeOptions:
     http_port: int | None = None
     api_key: str | None = None
     allow_hosts: tuple[str, ...] = ()
+    allow_origins: tuple[str, ...] = ()
 
 
 async def serve(
@@ -181,6 +182,7 @@ async def _answer_http(
         version=manyhands.__version__,
         api_key=options.api_key,
         allowed_hosts=options.allow_hosts,
+        allowed_origins=options.allow_origins,
     )
     port = port_for(options.http_host, options.http_port, API_PORT)
     async with serving_http(serving, options.http_host, port) as url:
