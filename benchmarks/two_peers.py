@@ -2,11 +2,11 @@
 
     python benchmarks/two_peers.py [--rounds 7] [--tokens 16] [--dtype bf16]
 
-A random Llama of 443M parameters (the one of decode.py). One process holds it all, or two hold half
-of it each; both are `hands join` processes that this one asks over TCP with mutual TLS, so that
-only the split differs. They take turns within one run, some tokens each. One answer computes on one
-process at a time: the ratio is what the split costs. Also told is one process without any swarm,
-engine and sampler in a loop. Prints one markdown row: medians over the rounds.
+A random Llama of 443M parameters (the one of decode.py). Two `hands join` processes hold half of it
+each and are asked over TCP with mutual TLS. Beside them: one such process that holds it all, and
+one process that knows nothing of swarms, with engine and sampler in a loop. All take turns within
+one run, some tokens each. One answer computes on one process at a time: the ratios are what the
+split costs, and what the swarm does. Prints one markdown row: medians over the rounds.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
+import torch
 import transformers
 
 from decode import DTYPES, PROMPT, build, machine, ours, seconds_a_token
@@ -74,8 +76,44 @@ async def seconds_of(tokens: AsyncIterator[Token], count: int) -> float:
     return (time.perf_counter() - start) / count
 
 
+def alone(folder: str, dtype: str, show: Callable[[str], None]) -> None:
+    """The process without a swarm: for every line with a count, seconds a token."""
+    torch.set_num_threads(1)
+    stream = ours(Path(folder), dtype, 1)
+    for line in sys.stdin:
+        show(str(seconds_a_token(stream, int(line))))
+
+
+@contextlib.asynccontextmanager
+async def process_alone(
+    folder: str, dtype: str
+) -> AsyncIterator[Callable[[int], Awaitable[float]]]:
+    """Starts it; calling what comes gives the seconds a token of the next so many."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        __file__,
+        "--alone",
+        folder,
+        "--dtype",
+        dtype,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+
+    async def seconds(count: int) -> float:
+        process.stdin.write(f"{count}\n".encode())
+        async with asyncio.timeout(READY_S):
+            return float(await process.stdout.readline())
+
+    try:
+        yield seconds
+    finally:
+        process.stdin.close()
+        await process.wait()
+
+
 async def compare(chosen: argparse.Namespace, show: Callable[[str], None]) -> None:
-    times: dict[str, list[float]] = {"bare": [], "one": [], "two": []}
+    times: dict[str, list[float]] = {"two": [], "one": [], "alone": []}
     with tempfile.TemporaryDirectory() as made, tempfile.TemporaryDirectory() as homes:
         build(Path(made), DTYPES[chosen.dtype], chosen.small)
         opened = open_model(made, SETTINGS, engine="torch", dtype=chosen.dtype)
@@ -83,39 +121,46 @@ async def compare(chosen: argparse.Namespace, show: Callable[[str], None]) -> No
         async with (
             swarm(Path(homes) / "1", opened, 1) as one,
             swarm(Path(homes) / "2", opened, 2) as two,
+            process_alone(made, chosen.dtype) as seconds_alone,
         ):
-            answers = {"one": tokens_of(one, most), "two": tokens_of(two, most)}
-            for answer in answers.values():
-                await seconds_of(answer, WARM_UP_TOKENS)
+            answers = {"two": tokens_of(two, most), "one": tokens_of(one, most)}
+            turns = {name: partial(seconds_of, answer) for name, answer in answers.items()}
+            turns["alone"] = seconds_alone
+            for turn in turns.values():
+                await turn(WARM_UP_TOKENS)
             for _ in range(chosen.rounds):
-                for name, answer in answers.items():
-                    times[name].append(await seconds_of(answer, chosen.tokens))
+                for name, turn in turns.items():
+                    times[name].append(await turn(chosen.tokens))
             for answer in answers.values():
                 await answer.aclose()
-        bare = ours(Path(made), chosen.dtype, 1)
-        seconds_a_token(bare, WARM_UP_TOKENS)
-        times["bare"] = [seconds_a_token(bare, chosen.tokens) for _ in range(chosen.rounds)]
     rate = {name: 1 / statistics.median(values) for name, values in times.items()}
-    ratios = [one / two for one, two in zip(times["one"], times["two"], strict=True)]
-    ratio = rate["two"] / rate["one"]
+
+    def ratio(other: str) -> str:
+        each = [slow / quick for slow, quick in zip(times[other], times["two"], strict=True)]
+        return f"{rate['two'] / rate[other]:.3f} ({min(each):.3f}–{max(each):.3f})"
+
     show(
-        f"| {chosen.dtype} | {rate['two']:.2f} | {rate['one']:.2f} | {ratio:.3f} "
-        f"({min(ratios):.3f}–{max(ratios):.3f}) | {rate['bare']:.2f} | {chosen.rounds} x "
-        f"{chosen.tokens} | {machine()} |"
+        f"| {chosen.dtype} | {rate['two']:.2f} | {rate['one']:.2f} | {ratio('one')} "
+        f"| {rate['alone']:.2f} | {ratio('alone')} | {chosen.rounds} x {chosen.tokens} "
+        f"| {machine()} |"
     )
 
 
-def main(arguments: list[str], show: Callable[[str], None] = print) -> None:
+def main(arguments: list[str], show: Callable[..., None] = print) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--tokens", type=int, default=16)
     parser.add_argument("--dtype", default="bf16", choices=list(DTYPES))
     parser.add_argument("--small", action="store_true", help="a toy model: tries the script only")
+    parser.add_argument("--alone", help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
+    if chosen.alone:
+        alone(chosen.alone, chosen.dtype, lambda text: show(text, flush=True))
+        return
     transformers.utils.logging.disable_progress_bar()
     show(
-        "| dtype | two processes, tok/s | one process | ratio (range) | the engine alone "
-        "| tokens | machine |\n|" + "---|" * 7
+        "| dtype | two processes, tok/s | one process of a swarm | two : one (range) "
+        "| one process alone | two : alone (range) | tokens | machine |\n|" + "---|" * 8
     )
     asyncio.run(compare(chosen, show))
 
