@@ -121,8 +121,13 @@ async def test_a_port_that_is_taken_ends_it_and_its_threads():
         with pytest.raises(ExceptionGroup) as told:
             await anna.run()
     assert told.group_contains(UserError, match="is taken")
-    for thread in threads() - before:
-        await asyncio.to_thread(thread.join, 20)
+    assert threads() <= before
+
+
+async def test_its_threads_have_ended_when_it_has_though_it_is_cancelled():
+    before = threads()
+    async with running(peer()):
+        assert len(threads() - before) == 2
     assert threads() <= before
 
 

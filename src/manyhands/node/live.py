@@ -34,6 +34,8 @@ END_DEADLINE_S = 3.0
 """Ending waits this long for a step that computes."""
 
 SOONEST_S = 1.0
+END_DEADLINE_S = 3.0
+"""Leaving waits this long for a step that computes."""
 
 Renewal = Callable[[], Awaitable[Membership]]
 
@@ -104,6 +106,7 @@ class LivePeer:
         finally:
             for thread in self._threads:
                 thread.close()
+            await asyncio.to_thread(join_all, self._threads, END_DEADLINE_S)
             join_all(self._threads, END_DEADLINE_S)  # short: what still computes is one step
 
     async def _renew(self, renewal: Renewal) -> None:
