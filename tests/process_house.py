@@ -182,7 +182,8 @@ async def struck(
 ) -> list[int]:
     """All tokens of an answer, struck some time after `token` of them were spoken.
 
-    At -1 it is struck while the prompt is fed, as soon as a part of it was sent.
+    At -1 it is struck while the prompt is fed, as soon as a part of it was sent. Where the answer
+    is over before, nobody is struck.
     """
 
     async def strike_later() -> None:
@@ -190,7 +191,8 @@ async def struck(
             sessions = answer._owner._sessions
             await until(lambda: sessions and newest(answer._owner).sequence, "a step", 0.0)
         await asyncio.sleep(after_s)
-        strike()
+        if not answer.finish:
+            strike()
 
     failed: ManyhandsError | None = None
     async with asyncio.TaskGroup() as tasks:
