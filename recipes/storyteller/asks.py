@@ -37,12 +37,17 @@ FRAMES: tuple[str, ...] = (
 )
 
 
-def ask_for(story: Story, rng: Random) -> str:
-    """A request that this story answers, more or less exactly."""
-    if rng.random() < 0.1:
+WAYS = (30, 28, 8, 5, 8, 8, 8, 5)
+EXACT_WAYS = (12, 36, 8, 8, 10, 12, 6, 8)
+"""How often each way of saying who comes up."""
+
+
+def ask_for(story: Story, rng: Random, exact: bool = False) -> str:
+    """A request that this story answers; an `exact` one more often says what and what for."""
+    if rng.random() < (0.05 if exact else 0.1):
         return rng.choice(JUST_ASKED)
-    about = _who(story, rng)
-    if rng.random() < 0.35:
+    about = _who(story, rng, EXACT_WAYS if exact else WAYS)
+    if rng.random() < (0.6 if exact else 0.35):
         about += rng.choice((" who wants {wish}", " who wanted {wish}", " and {word}")).format(
             wish=story.wish, word=_wanted(story)
         )
@@ -51,11 +56,11 @@ def ask_for(story: Story, rng: Random) -> str:
     return rng.choice(FRAMES).format(about=about)
 
 
-def _who(story: Story, rng: Random) -> str:
+def _who(story: Story, rng: Random, ways: tuple[int, ...]) -> str:
     hero, friend = story.cast[0], story.cast[1]
     kind = with_article(hero.kind.noun)
     described = with_article(f"{hero.trait} {hero.kind.noun}")
-    match rng.choices(range(8), (30, 28, 8, 5, 8, 8, 8, 5))[0]:
+    match rng.choices(range(8), ways)[0]:
         case 0:
             return hero.name
         case 1:

@@ -22,7 +22,11 @@ SHELF = 0.03
 """Share of documents that are several stories one after another."""
 
 ASKED = 0.6
-"""Share of stories that are asked for."""
+EXACTLY_ASKED = 0.85
+"""Shares of stories that are asked for, in the lessons and after them."""
+
+HEEDED = 5.0
+"""How much more it counts, after the lessons, to take up what the ask says than any other token."""
 
 POOL = 384
 """Documents sorted by length at a time."""
@@ -31,51 +35,74 @@ IGNORED = -100
 
 
 class Document(NamedTuple):
-    """Token ids, and how many at the front of it are a question that is not learned."""
+    """Token ids, what each place should say next (IGNORED: nothing), and how much that counts."""
 
     ids: list[int]
     targets: list[int]
+    weights: list[float]
 
 
 class Batch(NamedTuple):
-    """(rows, length) token ids and what each place should say next; IGNORED says nothing."""
+    """Documents as rows (rows, length); `size` is how many tokens are no padding."""
 
     inputs: torch.Tensor
     targets: torch.Tensor
+    weights: torch.Tensor
     size: int
 
 
-def document(made: tokenizers.Tokenizer, story: Story, ask: str | None) -> Document:
-    """`<|ask|>…<|story|>…<|end|>`; the ask is read, not learned."""
+def document(
+    made: tokenizers.Tokenizer, story: Story, ask: str | None, heeded: float = 1.0
+) -> Document:
+    """`<|ask|>…<|story|>…<|end|>`; the ask is read, not learned.
+
+    What the ask says of the hero's kind, the wish and the place counts `heeded` where the story
+    first says it.
+    """
     asked = [] if ask is None else [tokens.ASK_ID, *_encode(made, ask)]
-    told = [tokens.STORY_ID, *_encode(made, story.text), tokens.END_ID]
+    coded = made.encode(story.text, add_special_tokens=False)
+    told = [tokens.STORY_ID, *coded.ids, tokens.END_ID]
+    weights = [1.0] * (len(asked) + len(told) - 1)
+    for phrase in (story.cast[0].kind.noun, story.wish, story.place.first):
+        first = story.text.lower().find(phrase)
+        if ask is None or phrase not in ask or first < 0:
+            continue
+        for at, (start, end) in enumerate(coded.offsets):
+            if start < first + len(phrase) and end > first:
+                weights[len(asked) + at] = heeded
     ids = asked + told
-    return Document(ids[:-1], [IGNORED] * len(asked) + told[1:])
+    return Document(ids[:-1], [IGNORED] * len(asked) + told[1:], weights)
 
 
 def documents(
-    made: tokenizers.Tokenizer, seed: int, lessons: tuple[int, int], context: int
+    made: tokenizers.Tokenizer, seed: int, lessons: tuple[int, int, int], context: int
 ) -> Iterator[Document]:
-    """Without end; the first are so many tiny and then so many short ones, as `lessons` says."""
+    """Without end; `lessons` is how many tiny, short and loosely asked ones come first."""
     rng = Random(f"storyteller {seed}")  # a text seeds by SHA-512: the same everywhere
     count = 0
     while True:
-        size: Size = "tiny" if count < lessons[0] else "short" if count < sum(lessons) else "full"
+        size: Size = (
+            "tiny" if count < lessons[0] else "short" if count < sum(lessons[:2]) else "full"
+        )
+        exact = count >= sum(lessons)
         count += 1
-        made_one = _one(made, rng, size)
+        made_one = _one(made, rng, size, exact)
         if size == "full" and rng.random() < SHELF:
             while len(made_one.ids) < context:
-                more = _one(made, rng, "full")
+                more = _one(made, rng, "full", exact)
                 ids = [*made_one.ids, tokens.END_ID, *more.ids]
                 if len(ids) > context:
                     break
-                made_one = Document(ids, [*made_one.targets, IGNORED, *more.targets])
+                targets = [*made_one.targets, IGNORED, *more.targets]
+                made_one = Document(ids, targets, [*made_one.weights, 1.0, *more.weights])
         yield made_one
 
 
-def _one(made: tokenizers.Tokenizer, rng: Random, size: Size) -> Document:
+def _one(made: tokenizers.Tokenizer, rng: Random, size: Size, exact: bool) -> Document:
     story = tell(rng, size)
-    return document(made, story, ask_for(story, rng) if rng.random() < ASKED else None)
+    share, heeded = (EXACTLY_ASKED, HEEDED) if exact else (ASKED, 1.0)
+    asked = ask_for(story, rng, exact) if rng.random() < share else None
+    return document(made, story, asked, heeded)
 
 
 def batches(stream: Iterator[Document], most_tokens: int, seed: int) -> Iterator[Batch]:
@@ -96,10 +123,12 @@ def _batch(rows: list[Document]) -> Batch:
     length = max(len(one.ids) for one in rows)
     inputs = torch.full((len(rows), length), tokens.PAD_ID)
     targets = torch.full((len(rows), length), IGNORED)
+    weights = torch.ones(len(rows), length)
     for row, one in enumerate(rows):
         inputs[row, : len(one.ids)] = torch.tensor(one.ids)
         targets[row, : len(one.targets)] = torch.tensor(one.targets)
-    return Batch(inputs, targets, sum(len(one.ids) for one in rows))
+        weights[row, : len(one.weights)] = torch.tensor(one.weights)
+    return Batch(inputs, targets, weights, sum(len(one.ids) for one in rows))
 
 
 def _encode(made: tokenizers.Tokenizer, text: str) -> list[int]:

@@ -77,6 +77,8 @@ def test_asks_name_what_the_story_is_about():
     assert named > 1200
     assert wanted > 400
     assert len({ask for _, ask in asked}) > 1500
+    exact = [(story, ask_for(story, rng, exact=True)) for story in map(tell, [rng] * 2000)]
+    assert sum(story.word in ask for story, ask in exact) > wanted
 
 
 def test_articles_follow_the_sound():

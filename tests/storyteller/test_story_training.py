@@ -17,10 +17,10 @@ from recipes.storyteller.export import export
 from recipes.storyteller.grammar import tell
 from recipes.storyteller.net import Net, Shape
 from recipes.storyteller.optimiser import orthogonal
-from recipes.storyteller.training import Plan, loss_of, train
+from recipes.storyteller.training import Plan, losses_of, train
 
 TINY = Shape(vocabulary=512, width=64, inner=96, blocks=3, heads=4, kv_heads=2, context=512)
-PLAN = Plan(steps=60, warmup=5, decay=20, batch_tokens=2048, lessons=(200, 20), keep_every=30)
+PLAN = Plan(steps=60, warmup=5, decay=20, batch_tokens=2048, lessons=(200, 20, 0), keep_every=30)
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +38,18 @@ def test_a_question_is_read_but_not_learned(made):
     assert made.decode(one.ids[asked + 1 :]) == story.text
 
 
+def test_taking_up_what_was_asked_counts_more(made):
+    story = tell(Random(1))
+    kind = story.cast[0].kind.noun
+    one = document(made, story, f"Tell me about a {kind}.", heeded=5.0)
+    heeded = [at for at, weight in enumerate(one.weights) if weight == 5.0]
+    assert made.decode([one.targets[at] for at in heeded]).strip() == kind
+    assert len(one.weights) == len(one.targets) == len(one.ids)
+    assert set(document(made, story, "Tell me a story.", heeded=5.0).weights) == {1.0}
+
+
 def test_batches_hold_whole_documents_and_little_padding(made):
-    stream = documents(made, 3, (0, 0), TINY.context)
+    stream = documents(made, 3, (0, 0, 0), TINY.context)
     for batch in islice(batches(stream, 4096, 3), 20):
         assert batch.inputs.shape == batch.targets.shape
         assert batch.inputs.numel() <= 4096
@@ -51,7 +61,7 @@ def test_batches_hold_whole_documents_and_little_padding(made):
 
 def test_a_seed_gives_the_same_batches(made):
     def first(seed):
-        stream = documents(made, seed, (10, 10), TINY.context)
+        stream = documents(made, seed, (10, 10, 10), TINY.context)
         return [batch.inputs.tolist() for batch in islice(batches(stream, 2048, seed), 5)]
 
     assert first(1) == first(1)
@@ -92,7 +102,8 @@ def test_sixty_steps_of_a_tiny_model_lower_the_loss_and_can_be_resumed(tmp_path)
     torch.manual_seed(PLAN.seed)
     stream = documents(made, PLAN.seed, PLAN.lessons, shape.context)
     batch = next(batches(stream, PLAN.batch_tokens, PLAN.seed))
-    before = float(loss_of(Net(shape), batch, "cpu").detach())
+    losses = losses_of(Net(shape), batch, "cpu").detach()
+    before = float(losses.sum() / (batch.targets != IGNORED).sum())
     assert done.held_out < before - 1.0
     train(made, shape, replace(PLAN, steps=30, decay=1), tmp_path / "two", "cpu", said.append)
     _, again = train(made, shape, PLAN, tmp_path / "two", "cpu", said.append)
