@@ -33,6 +33,7 @@ def test_the_end_of_input_leaves_and_ctrl_c_at_the_prompt_too(tmp_path):
     for key in ("\x04", "\x03"):
         with Terminal("run", *ANY_PORT, home=tmp_path) as terminal:
             terminal.until(">>> ")
+            terminal.wait(0.5)  # readline hears a signal only once it waits for keys
             terminal.type(key)
             assert terminal.end() == 0, terminal.shown
             assert "Traceback" not in terminal.shown

@@ -346,6 +346,18 @@ def test_an_allowed_stand_in_of_other_kernels_labels_the_answer() -> None:
     assert kernels == ("hash", "other")
 
 
+def test_another_version_of_the_same_engine_and_dtype_stands_in_and_is_named() -> None:
+    model = with_profile(kernels="numpy-fp32-2.4")
+    spoken, kernels = loses_its_middle(model, "numpy-fp32-2.3")
+    assert spoken == text(Scenario(0, tokens=40))
+    assert kernels == ("numpy-fp32-2.4", "numpy-fp32-2.3")
+
+
+def test_another_dtype_of_the_same_engine_does_not_stand_in() -> None:
+    with pytest.raises(NoStandIn):
+        loses_its_middle(with_profile(kernels="torch-bf16-2.13"), "torch-fp32-2.13")
+
+
 def test_a_stand_in_of_the_same_kernels_leaves_no_other_label() -> None:
     spoken, kernels = loses_its_middle(with_profile(accepts=("other",)), "hash")
     assert spoken == text(Scenario(0, tokens=40))
