@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from manyhands.domain.profile import is_same_arithmetic
 from node_cases import PROFILE
 
 
@@ -20,8 +19,9 @@ from node_cases import PROFILE
     ],
 )
 def test_versions_may_differ_and_engine_and_dtype_may_not(others, is_same):
-    assert is_same_arithmetic("torch-bf16-2.6.0-amx", others) == is_same
-    assert is_same_arithmetic(others, "torch-bf16-2.6.0-amx") == is_same
+    assert replace(PROFILE, kernels="torch-bf16-2.6.0-amx").allows(others) == is_same
+    accepting = replace(PROFILE, kernels="torch-bf16-2.6.0-amx", accepts=(others,))
+    assert accepting.allows(others)
 
 
 def test_a_profile_is_named_by_everything_in_it():

@@ -12,10 +12,10 @@ class Profile:
     """Everything that decides a result's bits, or their tolerance.
 
     `weights` names the weight files, `arithmetic` what is multiplied with what and accumulated in
-    what, `kernels` the kernel set (engine-dtype-version), `accepts` other kernel sets a stand-in
-    may use (the answer is then labelled with them). `row_invariant`: a row's bits do not depend on
-    what is computed beside it. If False, logits of the same text may differ by up to `tolerance`
-    between chunkings.
+    what, `kernels` the kernel set (engine-dtype-version), `accepts` kernel sets of other engines or
+    dtypes that a stand-in may use all the same (see `allows`). `row_invariant`: a row's bits do not
+    depend on what is computed beside it. If False, logits of the same text may differ by up to
+    `tolerance` between chunkings.
     """
 
     weights: str
@@ -27,11 +27,14 @@ class Profile:
     tolerance: float
     accepts: tuple[str, ...] = ()
 
+    def allows(self, kernels: str) -> bool:
+        """True when a peer with these kernels may take part: the answer is labelled with them.
+
+        Devices of one house rarely have the same versions, so those of one engine and dtype may.
+        """
+        same_arithmetic = kernels.split("-")[:2] == self.kernels.split("-")[:2]
+        return same_arithmetic or kernels in self.accepts
+
     def digest(self) -> str:
         """SHA-256 of this profile."""
         return digest("profile", self)
-
-
-def is_same_arithmetic(kernels: str, others: str) -> bool:
-    """True when two kernel sets are of the same engine and dtype, in whatever versions."""
-    return kernels.split("-")[:2] == others.split("-")[:2]

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import replace
 
 from manyhands.domain.ids import ModelId, PeerId, SessionId
 from manyhands.domain.messages import Message, Renew
-from manyhands.domain.profile import Profile, is_same_arithmetic
 from manyhands.domain.settings import Settings
 from manyhands.domain.work import Sampling
 from manyhands.errors import ContextOverflow
@@ -64,7 +62,7 @@ class Owner:
             owner=self._me,
             model=ModelId(model.id),
             spec=model.spec,
-            profile=self._accepting(model.profile),
+            profile=model.profile,
             sampling=sampling,
             prompt_length=prompt_length,
             context_limit=limit,
@@ -77,16 +75,6 @@ class Owner:
             self.close(session)
             raise
         return session
-
-    def _accepting(self, profile: Profile) -> Profile:
-        """Devices of one house rarely have the same versions: those here now may stand in.
-
-        What computed an answer is told with it (`Answer.kernels`).
-        """
-        present = {record.kernels for record in self._view.swarm.peers.values()}
-        near = (name for name in present if is_same_arithmetic(name, profile.kernels))
-        others = {*near, *profile.accepts} - {profile.kernels}
-        return replace(profile, accepts=tuple(sorted(others)))
 
     def context(self, model: Model) -> int:
         """Tokens a session of this model may hold: what the model has, or less by the settings."""

@@ -275,7 +275,7 @@ class Worker:
         """Refuse what this peer cannot compute as the profile says."""
         model = self._holdings.model(opening.model)
         mine, asked = model.profile, opening.profile
-        if mine.weights != asked.weights or mine.kernels not in (asked.kernels, *asked.accepts):
+        if mine.weights != asked.weights or not asked.allows(mine.kernels):
             raise NotServed(
                 f"the session asks for {asked.kernels} on weights {short(asked.weights)}; this "
                 f"peer computes {mine.kernels} on {short(mine.weights)}"

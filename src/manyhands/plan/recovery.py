@@ -170,7 +170,7 @@ def _kernels_extra(swarm: Swarm, profile: Profile) -> Extra:
         kernels = swarm.peers[peer].kernels
         if kernels == profile.kernels:
             return 0.0
-        return OTHER_KERNELS_S if kernels in profile.accepts else None
+        return OTHER_KERNELS_S if profile.allows(kernels) else None
 
     return extra_s
 
