@@ -69,9 +69,10 @@ taken out.
 
 `python -m recipes.storyteller` makes it again from a fixed seed: the corpus and the tokenizer byte
 for byte, the weights up to floating point. Documents are whole stories in batches of about one
-length, each seeing itself only; six of ten begin with a question, which is read but not learned.
-The first lessons are tiny and short stories. Three of a hundred are several stories in a row, up to
-1,024 tokens.
+length, each seeing itself only. The first lessons are tiny and short stories. Six of ten stories in
+the lessons, and 85 of a hundred afterwards, begin with an ask that is read but not learned; to take
+up what it says then counts five times. Three of a hundred documents are several stories in a row,
+up to 1,024 tokens.
 
 | | |
 |---|---|

@@ -28,9 +28,9 @@ class Plan:
     """How long and how fast. `lessons`: see `documents`."""
 
     seed: int = 20
-    steps: int = 2800
+    steps: int = 2300
     warmup: int = 60
-    decay: int = 800
+    decay: int = 900
     batch_tokens: int = 4096
     lessons: tuple[int, int, int] = (5000, 5000, 5744)
     rate: float = 2e-3
