@@ -7,6 +7,7 @@ import contextlib
 import logging
 import socket
 import ssl
+import tempfile
 import threading
 
 import pytest
@@ -103,6 +104,26 @@ async def test_a_membership_is_renewed_in_time_though_the_first_try_fails(tmp_pa
         assert after == anna.membership.certificate_der
         assert check(after, SWARM.swarm, wall_clock() + 3000) == ANNAS.peer
     assert "could not be renewed: nobody opened" in caplog.text
+
+
+async def test_a_renewal_with_nowhere_for_temporary_files_is_tried_again(
+    tmp_path, caplog, monkeypatch
+):
+    tries = []
+
+    async def renewal():
+        tries.append(1)
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("gone" * (len(tries) == 1))))
+        return member(ANNAS, since_s=wall_clock(), serial=99)
+
+    anna = peer(life_s=4.0)
+    async with running(anna, renewal=renewal):
+        before = anna.membership.certificate_der
+        while anna.membership.certificate_der == before:  # noqa: ASYNC110 (nothing tells)
+            await asyncio.sleep(0.01)
+        assert await shown_by(anna.address, tmp_path) == anna.membership.certificate_der
+    assert len(tries) == 2
+    assert "could not be renewed: the certificate cannot be shown" in caplog.text
 
 
 @given(st.floats(-1e6, 1e9))

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from manyhands.errors import UserError
+from manyhands.errors import ResourceError, UserError
 from manyhands.trust.certificate import Membership
 
 
@@ -42,7 +42,11 @@ class Contexts:
         self._show(membership)
 
     def renew(self, membership: Membership) -> None:
-        """Show a newer certificate from now on. Raises UserError when peer or swarm is another."""
+        """Show a newer certificate from now on.
+
+        Raises UserError when peer or swarm is another, ResourceError when it cannot be shown now:
+        the one before is shown still, and it can be tried again.
+        """
         if membership.swarm != self.membership.swarm:
             raise UserError("the renewed membership is of another swarm; open the node anew for it")
         if membership.keys.peer != self.membership.keys.peer:
@@ -58,12 +62,18 @@ class Contexts:
         key_pem = membership.keys.private_key.private_bytes(
             Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password.encode())
         )
-        with tempfile.TemporaryDirectory(prefix="manyhands-") as folder:
-            path = Path(folder) / "member.pem"
-            path.touch(mode=0o600)
-            path.write_bytes(key_pem + membership.certificate_pem)
-            for context in (self.server, self.client, self.door):
-                context.load_cert_chain(path, password=password)
+        try:
+            with tempfile.TemporaryDirectory(prefix="manyhands-") as folder:
+                path = Path(folder) / "member.pem"
+                path.touch(mode=0o600)
+                path.write_bytes(key_pem + membership.certificate_pem)
+                for context in (self.server, self.client, self.door):
+                    context.load_cert_chain(path, password=password)
+        except OSError as error:  # a full disk, a temporary folder that is gone
+            raise ResourceError(
+                f"the certificate cannot be shown: {error}; free space in the folder for temporary "
+                "files, or name another one (TMPDIR)"
+            ) from error
 
 
 def stranger() -> ssl.SSLContext:

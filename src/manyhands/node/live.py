@@ -34,8 +34,7 @@ END_DEADLINE_S = 3.0
 """Ending waits this long for a step that computes."""
 
 SOONEST_S = 1.0
-END_DEADLINE_S = 3.0
-"""Leaving waits this long for a step that computes."""
+"""Between two renewals, at least."""
 
 Renewal = Callable[[], Awaitable[Membership]]
 
@@ -107,7 +106,6 @@ class LivePeer:
             for thread in self._threads:
                 thread.close()
             await asyncio.to_thread(join_all, self._threads, END_DEADLINE_S)
-            join_all(self._threads, END_DEADLINE_S)  # short: what still computes is one step
 
     async def _renew(self, renewal: Renewal) -> None:
         """Show a newer certificate from half of the present one's life on."""
@@ -116,9 +114,9 @@ class LivePeer:
             left_s = self.membership.expires_s - wall_clock()
             await asyncio.sleep(renewal_due_s(left_s, has_failed=has_failed))
             try:
-                self.membership = await renewal()
-                self._transport.renew(self.membership)
-                has_failed = False
+                renewed = await renewal()
+                self._transport.renew(renewed)
+                self.membership, has_failed = renewed, False
             except ManyhandsError as error:
                 log.warning("the membership could not be renewed: %s", error)
                 has_failed = True
