@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from manyhands.errors import UserError
-from manyhands.launch.ports import is_free, is_loopback, lan_host, port_for
+from manyhands.launch.ports import is_free, lan_host, port_for
 
 
 @pytest.fixture
@@ -42,18 +42,6 @@ def test_the_usual_port_is_used_when_it_is_free(taken):
 def test_at_hosts_that_are_not_ours_nothing_is_free(host):
     assert not is_free(host, 0)
     assert port_for(host, None, 7701) == 0
-
-
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "127.0.0.1", "127.9.9.9", "::1"])
-def test_what_only_this_machine_reaches_is_loopback(host):
-    assert is_loopback(host)
-
-
-@pytest.mark.parametrize(
-    "host", ["0.0.0.0", "::", "", "192.168.1.2", "example.org", "localhost.example.org", "127.1"]
-)
-def test_what_others_may_reach_is_not_taken_for_loopback(host):
-    assert not is_loopback(host)
 
 
 def test_the_address_for_others_is_none_that_only_we_reach():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from manyhands.api.refusals import Refusal
 from manyhands.errors import UserError
+from manyhands.net.hosts import host_name, is_address, is_every_address, is_loopback
 
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -37,9 +38,44 @@ PROTECTION = {
 ASKABLE = {
     "access-control-allow-methods": "GET, POST",
     "access-control-allow-headers": "authorization, content-type",
-    "access-control-expose-headers": "x-request-id, x-manyhands-ignored, x-manyhands-recovered-s",
+    "access-control-expose-headers": (
+        "x-request-id, x-manyhands-ignored, x-manyhands-kernels, x-manyhands-recovered-s"
+    ),
     "access-control-max-age": "600",
 }
+
+
+def check_access(host: str, api_key: str | None, allowed_origins: Iterable[str] = ()) -> None:
+    """Raise UserError for what nobody should start a server with; asks nothing but its arguments.
+
+    No key though others than this machine could ask, a key that no program can send as it is, an
+    origin that is none.
+    """
+    if api_key is None and not is_loopback(host):
+        raise UserError(
+            f"{host or 'every address'} can be reached by others, so a key is needed: "
+            "give --api-key or MANYHANDS_API_KEY, or serve on 127.0.0.1"
+        )
+    if api_key is not None:
+        check_key(api_key)
+    for origin in allowed_origins:
+        scheme, place = _site(origin)
+        if scheme not in ("http", "https") or origin != f"{scheme}://{place}":
+            raise UserError(f"{origin!r} is no origin; one looks like https://example.org")
+
+
+def check_key(api_key: str) -> None:
+    """Raise UserError for a key that an HTTP header does not carry as it is."""
+    where = "give --api-key or MANYHANDS_API_KEY"
+    if not api_key.strip():
+        raise UserError(f"the API key is empty; {where} some text")
+    if api_key != api_key.strip():
+        raise UserError(f"the API key has spaces around it, which HTTP drops; {where} without them")
+    if not (api_key.isascii() and api_key.isprintable()):
+        raise UserError(
+            "the API key has characters that HTTP does not carry as they are; "
+            f"{where} one of ASCII letters, digits and signs"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +84,7 @@ class Access:
 
     `pages` are paths that anybody may read, `open_paths` others that need no key.
 
-    Raises UserError when others than this machine could ask and there is no key, or for an
-    origin that is none.
+    Raises what `check_access` raises.
     """
 
     host: str
@@ -60,18 +95,7 @@ class Access:
     open_paths: frozenset[str]
 
     def __post_init__(self) -> None:
-        if self.api_key is None and not is_loopback(self.host):
-            raise UserError(
-                f"{self.host or 'every address'} can be reached by others, so a key is needed: "
-                "give --api-key or MANYHANDS_API_KEY, or serve on 127.0.0.1"
-            )
-        for origin in self.allowed_origins:
-            parts = urlsplit(origin)
-            if (
-                parts.scheme not in ("http", "https")
-                or origin != f"{parts.scheme}://{parts.netloc}"
-            ):
-                raise UserError(f"{origin!r} is no origin; one looks like https://example.org")
+        check_access(self.host, self.api_key, self.allowed_origins)
 
     def knows_host(self, header: str) -> bool:
         """True when a request with this Host header was meant for us."""
@@ -81,12 +105,12 @@ class Access:
         if name in map(host_name, self.allowed_hosts):
             return True
         # a name can be rebound, an address cannot
-        return _is_every_address(self.host) and _address(name) is not None
+        return is_every_address(self.host) and is_address(name)
 
     def knows_origin(self, origin: str, host: str) -> bool:
         """True for a page of ours, or of a site that was named."""
-        parts = urlsplit(origin)
-        is_ours = parts.scheme in ("http", "https") and parts.netloc.lower() == host.lower()
+        scheme, place = _site(origin)
+        is_ours = scheme in ("http", "https") and place.lower() == host.lower()
         return is_ours or origin in self.allowed_origins
 
     def has_key(self, authorization: str) -> bool:
@@ -166,32 +190,13 @@ class Guard:
         )
 
 
-def is_loopback(host: str) -> bool:
-    """True when only this machine reaches what is bound to `host`."""
-    address = _address(host_name(host))
-    return host_name(host) == "localhost" or (address is not None and address.is_loopback)
-
-
-def host_name(header: str) -> str:
-    """The name or address in `name:port`, `[address]:port` or a bare IPv6 address."""
-    text = header.strip().lower()
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif text.count(":") == 1:
-        text = text.partition(":")[0]
-    return text.removesuffix(".")
-
-
-def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _site(origin: str) -> tuple[str, str]:
+    """Scheme and place of an origin; empty for what is none."""
     try:
-        return ipaddress.ip_address(name)
-    except ValueError:
-        return None
-
-
-def _is_every_address(host: str) -> bool:
-    address = _address(host_name(host))
-    return not host or (address is not None and address.is_unspecified)
+        parts = urlsplit(origin)
+    except ValueError:  # brackets that do not match, for instance
+        return "", ""
+    return parts.scheme, parts.netloc
 
 
 def _digest(text: str) -> bytes:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import manyhands
+from manyhands.api.guard import check_key
 from manyhands.errors import UserError
 from manyhands.node.app import Node
 from manyhands.node.live import wall_clock
@@ -20,7 +21,8 @@ class Serving:
     With `api_key` every request but those for the page must show it. `allowed_hosts` are names
     under which this server is reached besides its own address, `allowed_origins` other sites
     (`https://example.org`) whose pages may ask. `chance` names answers and draws the seeds that
-    nobody chose. Raises UserError for no model, two of one name, or an empty key.
+    nobody chose. Raises UserError for no model, two of one name, or a key that check_key
+    refuses.
     """
 
     speakers: tuple[Speaker, ...]
@@ -36,5 +38,5 @@ class Serving:
         names = [speaker.name for speaker in self.speakers]
         if not names or len(set(names)) < len(names):
             raise UserError(f"the models to serve are {names}; give one or more, each once")
-        if self.api_key is not None and not self.api_key.strip():
-            raise UserError("the API key is empty; give --api-key or MANYHANDS_API_KEY some text")
+        if self.api_key is not None:
+            check_key(self.api_key)

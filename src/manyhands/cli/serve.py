@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import manyhands
 from manyhands.api.listening import serving_http
 from manyhands.api.serving import Serving
 from manyhands.cli.console import Console, until_signal
 from manyhands.cli.loading import shown_loading
+from manyhands.cli.notes import announced
 from manyhands.cli.words import (
     as_size,
     check_fits,
@@ -32,8 +30,10 @@ from manyhands.domain.settings import Settings
 from manyhands.domain.span import Span, even_cuts
 from manyhands.errors import ResourceError, UserError
 from manyhands.launch.founding import Founding, Ports, found_swarm
+from manyhands.launch.leftovers import private_folder, sweep
 from manyhands.launch.local import LocalPeers
-from manyhands.launch.ports import API_PORT, DOOR_PORT, PEERS_PORT, is_loopback, lan_host, port_for
+from manyhands.launch.ports import API_PORT, DOOR_PORT, PEERS_PORT, lan_host, port_for
+from manyhands.net.hosts import is_loopback
 from manyhands.node.live import is_covered, until_covered, wall_clock
 from manyhands.node.opened import Opened, open_model
 from manyhands.plan.share import gaps, held_layers, most_from
@@ -42,6 +42,8 @@ from manyhands.store.home import Home
 from manyhands.trust.invite import Invite
 
 KEY_VARIABLE = "MANYHANDS_API_KEY"
+RENEW_BEFORE_S = 3600.0
+"""So long before an invite ends the next one is printed; at half its life where that is later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +94,23 @@ async def serve(
     )
     here = device_here(options.memory)
     share = _share(options, opened, here, settings)
-    with Home.standard() as home:
+    sweep()
+
+    async def work() -> None:
         ports, holds = _ports(options), not options.peers
         async with (
             found_swarm(home, opened, here, settings, ports, holds=holds) as swarm,
             _children(options, swarm, opened),
         ):
             await _hold(console, swarm, share)
-            await _answer_http(console, options, home, swarm, asked, ready)
+            await _answer_http(console, options, home, swarm, ready)
+
+    with Home.standard() as home:
+        async with asyncio.TaskGroup() as tasks:
+            working = tasks.create_task(work())
+            await asked.wait()
+            console.say("ending: answers in progress are cut off", "dim")
+            working.cancel()
     console.event("left")
 
 
@@ -112,9 +123,12 @@ async def serve_until_signal(console: Console, options: ServeOptions, settings: 
 def _share(options: ServeOptions, opened: Opened, here: Device, settings: Settings) -> Span | None:
     """What this process holds: all of the model, or as much as fits; None with children."""
     spec = opened.model.spec
+    if not 0 <= options.peers <= len(spec.layers):
+        raise UserError(
+            f"--peers is {options.peers}; the model has {len(spec.layers)} layers, and 0 is no "
+            "further process"
+        )
     if options.peers:
-        if options.peers > len(spec.layers):
-            raise UserError(f"--peers is {options.peers}; the model has {len(spec.layers)} layers")
         check_fits(opened.model, spec.span, here, settings)
         return None
     if options.span is not None:
@@ -144,8 +158,8 @@ async def _children(options: ServeOptions, swarm: Founding, opened: Opened) -> A
     if not options.peers:
         yield
         return
-    with tempfile.TemporaryDirectory(prefix="manyhands-") as folder:
-        async with LocalPeers(Path(folder), options.peers) as peers:
+    with private_folder() as folder:
+        async with LocalPeers(folder, options.peers) as peers:
             for span in even_cuts(len(opened.model.spec.layers), options.peers):
                 await peers.start(swarm.door, swarm.founder.invite(), opened.folder, span)
             for peer in peers.peers:
@@ -172,9 +186,9 @@ async def _answer_http(
     options: ServeOptions,
     home: Home,
     swarm: Founding,
-    asked: asyncio.Event,
     ready: Callable[[str], None],
 ) -> None:
+    """Until cancelled."""
     serving = Serving(
         speakers=(swarm.speaker,),
         node=swarm.node,
@@ -186,24 +200,14 @@ async def _answer_http(
     )
     port = port_for(options.http_host, options.http_port, API_PORT)
     async with serving_http(serving, options.http_host, port) as url:
-        note = home.write_running(
-            f"api-{os.getpid()}",
-            {"url": url, "pid": os.getpid(), "since": wall_clock(), "key": options.api_key},
-        )
-        try:
+        with announced(home, url, wall_clock(), options.api_key):
             invite = swarm.founder.invite()
             console.say(f"chat: {url}   API: {url}/v1   docs: {url}/docs")
             _tell_joining(console, swarm, invite)
             console.event("ready", url=url, door=str(swarm.door), invite=invite.text)
             async with asyncio.TaskGroup() as tasks:
-                telling = tasks.create_task(_tell_coverage(console, swarm, lambda: ready(url)))
-                inviting = tasks.create_task(_invite_again(console, swarm, invite))
-                await asked.wait()
-                telling.cancel()
-                inviting.cancel()
-        finally:
-            note.unlink(missing_ok=True)
-        console.say("ending: answers in progress are cut off", "dim")
+                tasks.create_task(_tell_coverage(console, swarm, lambda: ready(url)))
+                tasks.create_task(_invite_again(console, swarm, invite))
 
 
 def _tell_joining(console: Console, swarm: Founding, invite: Invite) -> None:
@@ -213,23 +217,28 @@ def _tell_joining(console: Console, swarm: Founding, invite: Invite) -> None:
 
 
 async def _invite_again(console: Console, swarm: Founding, invite: Invite) -> None:
-    """Each invite is for one: print the next when one was used."""
+    """Each invite is for one, and ends: print the next when one was used, or soon will end."""
+    life_s = swarm.settings.invite_life_s
     while True:
-        await swarm.founder.used(invite)
+        why = "somebody joined; for the next one"
+        try:
+            async with asyncio.timeout(life_s - min(RENEW_BEFORE_S, life_s / 2)):
+                await swarm.founder.used(invite)
+        except TimeoutError:
+            why = "the invite ends soon; from now on use"
         invite = swarm.founder.invite()
-        console.say(
-            f"somebody joined; for the next one:\n  hands join {swarm.door} --invite {invite.text}"
-        )
+        console.say(f"{why}:\n  hands join {swarm.door} --invite {invite.text}")
         console.event("invite", door=str(swarm.door), invite=invite.text)
 
 
 async def _tell_coverage(console: Console, swarm: Founding, ready: Callable[[], None]) -> None:
-    """Say what is missing, and when nothing is."""
-    node, model, was_ready = swarm.node, swarm.opened.model, None
+    """Say what is missing, each time that changes, and when nothing is."""
+    node, model = swarm.node, swarm.opened.model
+    told: tuple[bool, tuple[Span, ...]] | None = None
     while True:
         is_ready = is_covered(node.directory.swarm, model)
-        if is_ready != was_ready:
-            lost = gaps(held_layers(node.directory.swarm, model.id, model.spec))
+        lost = tuple(gaps(held_layers(node.directory.swarm, model.id, model.spec)))
+        if (is_ready, lost) != told:
             if is_ready:
                 console.say("every layer is held: ask away. Ctrl-C ends.")
                 ready()
@@ -239,5 +248,5 @@ async def _tell_coverage(console: Console, swarm: Founding, ready: Callable[[], 
             console.event(
                 "coverage", ready=is_ready, missing=[[span.first, span.last] for span in lost]
             )
-            was_ready = is_ready
+            told = is_ready, lost
         await node.directory.changed()

@@ -47,13 +47,3 @@ def lan_host() -> str:
         if not ipaddress.ip_address(host).is_loopback:
             return host
     raise UserError("this machine has no address in a network; connect it, or name one with --host")
-
-
-def is_loopback(host: str) -> bool:
-    """True for names and addresses that only this machine reaches."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

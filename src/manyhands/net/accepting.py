@@ -35,7 +35,10 @@ class Accepting:
 
     async def open(self, host: str, port: int) -> int:
         """Take connections from now on; the port. Raises UserError when that cannot be."""
-        listening = await _bound(host, port)
+        return self.take(await bound(host, port))
+
+    def take(self, listening: socket.socket) -> int:
+        """Take connections of a socket that listens, and own it; the port."""
         self._listening = listening
         # Owned by this object: `stop` ends it, and with it its group of greetings.
         loop = asyncio.get_running_loop()
@@ -89,21 +92,33 @@ class Accepting:
                 greeting.add_done_callback(lambda _: places.release())
 
 
-async def _bound(host: str, port: int) -> socket.socket:
+async def bound(host: str, port: int) -> socket.socket:
+    """A socket that listens at the first address of `host`; port 0 is any free one.
+
+    Who comes before anybody takes connections waits in the kernel. Raises UserError.
+    """
+    if not 0 <= port < 1 << 16:
+        raise UserError(f"port is {port}; it must be in [1, 65535], or 0 for any free one")
     try:
         found = await asyncio.get_running_loop().getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-        family, *_, place = found[0]
-        listening = socket.create_server(place[:2], family=family)
+        family, _, _, _, place = found[0]
+        is_dual = place[0] == "::" and socket.has_dualstack_ipv6()
+        listening = socket.create_server(place, family=family, dualstack_ipv6=is_dual)
     except (OSError, UnicodeError) as error:
-        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-            raise UserError(
-                f"port {port} of {host} is taken; choose another one, or 0 for any free one"
-            ) from error
-        raise UserError(
-            f"cannot listen at {host!r}, port {port}: {error}; try host 127.0.0.1 for this "
-            f"machine only, or an address of this machine, and port 0 for any free one"
-        ) from error
+        raise UserError(_why_not(host, port, error)) from error
     listening.setblocking(False)
     return listening
+
+
+def _why_not(host: str, port: int, error: OSError | UnicodeError) -> str:
+    number = error.errno if isinstance(error, OSError) else None
+    if number == errno.EADDRINUSE:
+        return f"port {port} of {host} is taken; choose another one, or 0 for any free one"
+    if number in (errno.EACCES, errno.EPERM):
+        return f"port {port} of {host} is not for this user; choose one of 1024 or more"
+    return (
+        f"cannot listen at {host!r}, port {port}: {error}; try host 127.0.0.1 for this "
+        f"machine only, or an address of this machine, and port 0 for any free one"
+    )
