@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manyhands.domain.ids import canonical_bytes, digest, is_hex, short
+from manyhands.domain.ids import canonical_bytes, digest, is_hex, is_name, short
 from manyhands.domain.span import Span
 
 plain = st.recursive(
@@ -99,3 +99,12 @@ def test_hex_is_lower_case_of_exact_length():
 
 def test_short_is_the_first_eight():
     assert short("0123456789abcdef") == "01234567"
+
+
+@pytest.mark.parametrize(
+    ("text", "good"),
+    [("tcp:h:1", True), ("", True), ("x" * 200, True), ("x" * 201, False), ("a\x1bb", False)],
+)
+def test_a_name_for_others_is_short_and_printable(text, good):
+    assert is_name(text) == good
+    assert not is_name("b\u00fccher")

@@ -22,12 +22,12 @@ from manyhands.domain.messages import Announce
 from manyhands.domain.span import Span
 from manyhands.domain.swarm import Holding
 from manyhands.node import directory
-from node_cases import MODEL_ID
+from node_cases import DEVICE, MODEL_ID
 
 
 def test_more_records_than_a_frame_holds_are_told_in_pieces():
     async def test(town):
-        records = made_up(1500, address="x" * 250)
+        records = made_up(1500, address="x" * 200)
         tell(town, records)
         town.sent.clear()
         town[0].connected(NAMES[1])
@@ -64,6 +64,21 @@ def test_a_record_out_of_its_bounds_ends_nothing_either():
         town[0].announce()
         town[0].connected(NAMES[1])
         await live(town, 2.5 * SETTINGS.record_every_s, numbers=(0,))
+
+    in_town(2, CHAIN[:1], test)
+
+
+@pytest.mark.parametrize("text", ["x" * 201, "\x1b[2J", "a\nb", "tcp:b\u00fccher:1"])
+def test_a_record_whose_texts_cannot_be_told_to_others_is_not_believed(text):
+    async def test(town):
+        device = replace(DEVICE, kind=text)
+        for number, changes in enumerate(
+            ({"address": text}, {"kernels": text}, {"device": device})
+        ):
+            town[0].receive(NAMES[1], Announce((signed(1, 9**8 + number, **changes),)))
+            assert town[0].swarm.peers[NAMES[1]].sequence < 9**8
+        town[0].receive(NAMES[1], Announce((signed(1, 9**9),)))
+        assert town[0].swarm.peers[NAMES[1]].sequence == 9**9
 
     in_town(2, CHAIN[:1], test)
 

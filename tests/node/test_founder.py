@@ -16,6 +16,7 @@ from manyhands.node.founder import MOST_CONTACTS, Founder, contacts_in, knock_wi
 from manyhands.trust.certificate import Membership, check
 from manyhands.trust.invite import make_invite
 from manyhands.trust.signature import KeyPair
+from manyhands.wire import door
 from small_swarms import peer_id, record, swarm
 from tls_cases import NOW_S, SWARM
 
@@ -182,3 +183,12 @@ def test_contacts_are_the_members_with_an_address_the_founder_before_the_others(
     found = contacts_in(seen, peer_id(3))
     assert [contact.peer for contact in found] == [peer_id(3), peer_id(1), peer_id(2)]
     assert all(contact.address == "memory" for contact in found)
+
+
+@pytest.mark.parametrize("address", ["x" * 201, "\x1b[2J", "tcp:b\u00fccher:1"])
+def test_an_address_that_the_door_would_refuse_keeps_no_newcomer_out(town, address):
+    seen = swarm(record(1), replace(record(2), address=address))
+    town.founder.contacts = lambda: contacts_in(seen, peer_id(2))
+    admission = town.founder.decide(knock_with(BENS, ANNA, town.founder.invite()), None)
+    assert [contact.peer for contact in admission.contacts] == [peer_id(1)]
+    assert door.read(door.write(admission)[door.LENGTH.size :]) == admission

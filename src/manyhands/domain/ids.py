@@ -27,6 +27,18 @@ def short(name: str) -> str:
     return name[:8]
 
 
+MOST_NAME_CHARACTERS = 200
+"""Of an address and the like, wherever others are told of it."""
+
+
+def is_name(text: str) -> bool:
+    """True for what may be told to others as an address or the like: short, printable ASCII.
+
+    It may end on a terminal, and whoever is told it refuses all that came with a worse one.
+    """
+    return len(text) <= MOST_NAME_CHARACTERS and text.isascii() and text.isprintable()
+
+
 def is_hex(text: str, digits: int) -> bool:
     """True when `text` is exactly `digits` lower-case hex digits."""
     return len(text) == digits and not text.strip("0123456789abcdef")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import inf
 
 from manyhands.domain.device import Device
-from manyhands.domain.ids import PeerId, short
+from manyhands.domain.ids import PeerId, is_name, short
 from manyhands.domain.messages import Announce, SignedRecord
 from manyhands.domain.settings import Settings
 from manyhands.domain.swarm import (
@@ -37,8 +37,9 @@ FORGET_LIVES = 10
 KEPT_RECORDS = 4096
 """The most records a directory keeps, and the most peers it remembers.
 
-Keys cost nothing, so whoever may speak to us can make up as many peers as it likes; until net/tcp
-brings membership (who may join at all), this bounds what that costs, and no more than that.
+Only members bring records, but a record carries no proof that its peer is one, and keys cost
+nothing: a member can make up as many peers as it likes. This bounds what that costs, and no more
+than that; nobody who is made up gets as far as a connection.
 """
 
 PIECE_RECORDS = 256
@@ -172,6 +173,16 @@ class Directory:
             return False  # hearsay about a peer that we saw leave
         if not verify_record(signed):
             log.warning("%s sent a forged record of %s", short(source), short(record.peer))
+            return False
+        if not all(map(is_name, (record.address, record.kernels, record.device.kind))):
+            # it would be passed on, to newcomers too, and shown on terminals
+            name = short(record.peer)
+            self._warn_once(
+                record.peer,
+                "words",
+                f"the record of peer {name} is refused: its address, kernels or kind of device is "
+                "too long or not printable ASCII",
+            )
             return False
         self._gone.pop(record.peer, None)
         self._records[record.peer] = signed

@@ -10,9 +10,9 @@ import secrets
 from collections.abc import Callable, Iterable
 
 from manyhands.domain.admission import Admission, Contact, Knock, RunningModel
-from manyhands.domain.ids import PeerId, short
+from manyhands.domain.ids import PeerId, is_name, short
 from manyhands.domain.settings import Settings
-from manyhands.domain.swarm import Swarm
+from manyhands.domain.swarm import PeerRecord, Swarm
 from manyhands.errors import PeerError, VersionMismatch
 from manyhands.node.peers import LAST_VERSION, SOFTWARE
 from manyhands.trust.certificate import Authority, Membership, admit
@@ -102,9 +102,16 @@ def knock_with(keys: KeyPair, door: PeerId, invite: Invite | None) -> Knock:
 
 
 def contacts_in(swarm: Swarm, first: PeerId) -> tuple[Contact, ...]:
-    """Members a newcomer can dial, `first` before the others."""
+    """Members a newcomer can dial, `first` before the others.
+
+    Of those alone whose address may be said at the door: it refuses an admission with any other.
+    """
     records = sorted(swarm.peers.values(), key=lambda record: (record.peer != first, record.peer))
-    return tuple(Contact(record.peer, record.address) for record in records if record.address)
+    return tuple(Contact(record.peer, record.address) for record in records if _may_dial(record))
+
+
+def _may_dial(record: PeerRecord) -> bool:
+    return bool(record.address) and is_name(record.address)
 
 
 def _secret(text: str) -> bytes:

@@ -11,14 +11,13 @@ import struct
 import msgspec
 
 from manyhands.domain.admission import Admission, DoorWord, Knock, NotAdmitted
-from manyhands.domain.ids import is_hex
+from manyhands.domain.ids import MOST_NAME_CHARACTERS, is_hex
 from manyhands.errors import FrameError
 
 LENGTH = struct.Struct(">I")
 MOST_BYTES = 1 << 18
 """The most a word at the door may take: hundreds of contacts."""
 
-MOST_NAME = 200
 MOST_MESSAGE = 1000
 """Characters; the rest of a longer message is cut off, a longer name is refused."""
 
@@ -76,7 +75,7 @@ def _checked_texts(word: DoorWord) -> DoorWord:
     if not all(is_hex(peer, 64) for peer in peers):
         raise FrameError("a peer named at the door is no key of 64 hex digits")
     for name in names:
-        if len(name) > MOST_NAME or not name.isprintable():
+        if len(name) > MOST_NAME_CHARACTERS or not name.isprintable():
             raise FrameError(f"no name to be said at a door: {_printable(name)!r}")
     return word
 
