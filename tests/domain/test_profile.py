@@ -10,17 +10,18 @@ from node_cases import PROFILE
 @pytest.mark.parametrize(
     ("others", "is_same"),
     [
-        ("torch-bf16-2.6.0-amx", True),
-        ("torch-bf16-2.7.1-plain", True),
-        ("torch-fp32-2.6.0-amx", False),
+        ("torch-bf16-1-2.6.0-amx", True),
+        ("torch-bf16-2-2.6.0-amx", True),
+        ("torch-bf16-1-2.7.1-plain", True),
+        ("torch-fp32-1-2.6.0-amx", False),
         ("numpy-bf16-2.1", False),
         ("torch", False),
         ("", False),
     ],
 )
 def test_versions_may_differ_and_engine_and_dtype_may_not(others, is_same):
-    assert replace(PROFILE, kernels="torch-bf16-2.6.0-amx").allows(others) == is_same
-    accepting = replace(PROFILE, kernels="torch-bf16-2.6.0-amx", accepts=(others,))
+    assert replace(PROFILE, kernels="torch-bf16-1-2.6.0-amx").allows(others) == is_same
+    accepting = replace(PROFILE, kernels="torch-bf16-1-2.6.0-amx", accepts=(others,))
     assert accepting.allows(others)
 
 

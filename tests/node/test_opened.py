@@ -2,11 +2,13 @@
 
 import shutil
 
+import numpy as np
 import pytest
 
 import tiny
 from manyhands.domain.settings import Settings
 from manyhands.domain.span import Span
+from manyhands.engine import numpy_math, torch_math
 from manyhands.errors import BadSetting, CheckpointError, ManyhandsError
 from manyhands.node.opened import open_model
 
@@ -20,7 +22,7 @@ def test_a_folder_is_opened_for_the_engine_that_was_named(folder):
     opened = open_model(folder, Settings(), engine="numpy")
     assert opened.name == "little"
     assert opened.folder == folder
-    assert opened.model.profile.kernels.startswith("numpy-fp32-")
+    assert opened.model.profile.kernels == (f"numpy-fp32-{numpy_math.ARITHMETIC}-{np.__version__}")
     assert opened.model.stored == (opened.model.spec.span,)
     assert (opened.model.bytes_per_weight, opened.model.bytes_per_kv) == (4.0, 4.0)
     assert opened.end_tokens == {1}
@@ -31,7 +33,7 @@ def test_a_folder_is_opened_for_the_engine_that_was_named(folder):
 
 def test_torch_counts_two_bytes_for_bf16(folder):
     opened = open_model(folder, Settings(), engine="torch", dtype="bf16", threads=1)
-    assert opened.model.profile.kernels.startswith("torch-bf16-")
+    assert opened.model.profile.kernels.startswith(f"torch-bf16-{torch_math.ARITHMETIC}-")
     assert opened.model.bytes_per_weight == 2.0
     opened.on_start()
 

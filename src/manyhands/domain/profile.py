@@ -12,10 +12,10 @@ class Profile:
     """Everything that decides a result's bits, or their tolerance.
 
     `weights` names the weight files, `arithmetic` what is multiplied with what and accumulated in
-    what, `kernels` the kernel set (engine-dtype-version), `accepts` kernel sets of other engines or
-    dtypes that a stand-in may use all the same (see `allows`). `row_invariant`: a row's bits do not
-    depend on what is computed beside it. If False, logits of the same text may differ by up to
-    `tolerance` between chunkings.
+    what, `kernels` the kernel set (engine-dtype-ours-theirs: the version of our arithmetic, then of
+    the library), `accepts` kernel sets of other engines or dtypes that a stand-in may use all the
+    same (see `allows`). `row_invariant`: a row's bits do not depend on what is computed beside it.
+    If False, logits of the same text may differ by up to `tolerance` between chunkings.
     """
 
     weights: str

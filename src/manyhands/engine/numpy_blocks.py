@@ -37,7 +37,7 @@ from manyhands.engine.layer_weights import (
     read_embed,
     read_head,
 )
-from manyhands.engine.numpy_math import activate, attend, norm, rotate, rotation
+from manyhands.engine.numpy_math import ARITHMETIC, activate, attend, norm, rotate, rotation
 from manyhands.engine.pages import LEAST_BYTES, fresh_pages
 from manyhands.engine.served import check_served
 from manyhands.engine.weights import read_float32, stack_float32
@@ -71,7 +71,7 @@ def profile(weights: str, weight_format: str, wire_codec: str) -> Profile:
         weights=weights,
         weight_format=weight_format,
         arithmetic="fp32 x fp32 -> fp32",
-        kernels=f"numpy-fp32-{np.__version__}",
+        kernels=f"numpy-fp32-{ARITHMETIC}-{np.__version__}",
         wire_codec=wire_codec,
         row_invariant=False,  # BLAS chooses its order of additions by the number of rows
         tolerance=1e-4,

@@ -16,6 +16,12 @@ from manyhands.engine.layer_weights import NormWeights
 
 Float32 = NDArray[np.float32]
 
+ARITHMETIC = 2
+"""Names this arithmetic beside numpy's version. Raise it with every change, here or in
+`numpy_blocks`, that can change a bit of a result: another order of additions is enough.
+2: softmax over blocks of queries.
+"""
+
 QUERY_ROWS = 32
 """Queries whose scores exist at one time: they stay in the cache while they are worked on."""
 

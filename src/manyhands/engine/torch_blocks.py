@@ -39,7 +39,15 @@ from manyhands.engine.layer_weights import (
 from manyhands.engine.pages import LEAST_BYTES, fresh_pages
 from manyhands.engine.served import check_served
 from manyhands.engine.torch_linear import Linear, is_packed, low_precision_is_native
-from manyhands.engine.torch_math import activate, attend, mask_of, norm, rotate, rotation
+from manyhands.engine.torch_math import (
+    ARITHMETIC,
+    activate,
+    attend,
+    mask_of,
+    norm,
+    rotate,
+    rotation,
+)
 from manyhands.engine.torch_weights import TorchReader
 from manyhands.errors import BadSetting
 
@@ -110,7 +118,7 @@ def profile(weights: str, weight_format: str, wire_codec: str, dtype: DtypeName)
         weights=weights,
         weight_format=weight_format,
         arithmetic=f"{dtype} x {dtype} -> fp32, kept in {dtype}",
-        kernels=f"torch-{dtype}-{torch.__version__}-{layout}",
+        kernels=f"torch-{dtype}-{ARITHMETIC}-{torch.__version__}-{layout}",
         wire_codec=wire_codec,
         row_invariant=False,  # the kernel, and so the order of additions, goes by the row count
         tolerance=_TOLERANCE[dtype],

@@ -15,6 +15,11 @@ from torch.nn import functional
 from manyhands.domain.model_spec import Attention, Mlp, Norm, Rope
 from manyhands.engine.layer_weights import NormWeights
 
+ARITHMETIC = 1
+"""Names this arithmetic beside torch's version. Raise it with every change, here, in `torch_linear`
+or in `torch_blocks`, that can change a bit of a result: another order of additions is enough.
+"""
+
 QUERY_ROWS = 128
 """Queries whose scores exist at one time where softmax is written out."""
 
