@@ -1,7 +1,8 @@
 """Takes TCP connections at a port: so many at a time, each greeted by a task that is owned here.
 
-Whoever is over the number waits in the kernel, so that strangers cannot use up file handles. Knows
-nothing of TLS or of what is said.
+Whoever is over the number waits in the kernel, so that strangers cannot use up file handles; no one
+address takes all the places, and who connects has to speak at once. Knows nothing of TLS or of what
+is said.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import ipaddress
 import logging
 import socket
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -21,15 +24,44 @@ log = logging.getLogger(__name__)
 ACCEPT_AGAIN_S = 1.0
 """After the system refused a connection, for want of file handles usually."""
 
+FIRST_BYTE_S = 2.0
+"""Who connects speaks first, in TLS too; who has not said a byte by then is sent away."""
+
+SHARE = 8
+"""One remote address may take one place in so many; this machine itself may take all."""
+
 Greet = Callable[[socket.socket], Coroutine[Any, Any, None]]
 """Owns the socket from then on; a place is free again when it returns."""
+
+
+def origin(host: str) -> str | None:
+    """Whose places a client at address `host` takes; None for this machine, which is not counted.
+
+    Of IPv6 it is the network: whoever has one address there has all of them.
+    """
+    address = ipaddress.ip_address(host)
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is None:
+            network = ipaddress.ip_network((int(address) >> 64 << 64, 64))
+            return None if address.is_loopback else str(network)
+        address = address.ipv4_mapped
+    return None if address.is_loopback else str(address)
 
 
 class Accepting:
     """Use within one event loop: `open`, and in the end `stop`, which ends greetings as well."""
 
-    def __init__(self, greet: Greet, places: int) -> None:
-        self._greet, self._places = greet, places
+    def __init__(
+        self,
+        greet: Greet,
+        places: int,
+        *,
+        first_byte_s: float = FIRST_BYTE_S,
+        origin: Callable[[str], str | None] = origin,
+    ) -> None:
+        self._greet, self._places, self._first_byte_s = greet, places, first_byte_s
+        self._origin = origin
+        self._taken: Counter[str] = Counter()
         self._listening: socket.socket | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -82,14 +114,59 @@ class Accepting:
             while True:
                 await places.acquire()
                 try:
-                    client, _ = await loop.sock_accept(listening)
+                    client, address = await loop.sock_accept(listening)
                 except OSError as error:
                     places.release()
                     log.warning("cannot take a connection now: %s", error)
                     await asyncio.sleep(ACCEPT_AGAIN_S)
                     continue
-                greeting = greetings.create_task(self._greet(client))
+                greeting = greetings.create_task(self._welcome(client, address[0]))
                 greeting.add_done_callback(lambda _: places.release())
+
+    async def _welcome(self, client: socket.socket, host: str) -> None:
+        """Greet a client that speaks, and whose address has a place left."""
+        name = self._origin(host)
+        most = max(1, self._places // SHARE)
+        if name is None:
+            await self._listen_to(client)
+        elif self._taken[name] >= most:
+            log.info("%s has %d connections that say nothing of use; no more now", name, most)
+            client.close()
+        else:
+            self._taken[name] += 1
+            try:
+                await self._listen_to(client)
+            finally:
+                self._taken[name] -= 1
+                if not self._taken[name]:
+                    del self._taken[name]
+
+    async def _listen_to(self, client: socket.socket) -> None:
+        has_said = False
+        try:
+            async with asyncio.timeout(self._first_byte_s):
+                await _readable(client)
+                has_said = True
+        except TimeoutError:
+            log.info("a client said nothing within %s s", self._first_byte_s)
+        finally:
+            if not has_said:
+                client.close()
+        if has_said:
+            await self._greet(client)
+
+
+async def _readable(client: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    said = asyncio.Event()
+    try:
+        loop.add_reader(client, said.set)
+    except NotImplementedError:  # Windows' loop; there the greeting's own deadline has to do
+        return
+    try:
+        await said.wait()
+    finally:
+        loop.remove_reader(client)
 
 
 async def bound(host: str, port: int) -> socket.socket:
