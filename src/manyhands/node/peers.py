@@ -15,8 +15,10 @@ from typing import Literal, Protocol
 from manyhands.domain.ids import PeerId, short
 from manyhands.domain.messages import BULK, CREDITED, Hello, Lane, Message
 from manyhands.domain.settings import Settings
+from manyhands.domain.work import Result, Step
 from manyhands.errors import ManyhandsError, PeerLost, ProtocolError, VersionMismatch, from_code
 from manyhands.net.transport import Connection, Transport
+from manyhands.node.channel import Channel
 from manyhands.wire.schema import decode, encode
 from manyhands.wire.stream import Stream
 
@@ -27,6 +29,9 @@ LANES: tuple[Lane, ...] = ("steps", "bulk")
 FIRST_VERSION = 1
 LAST_VERSION = 1
 SOFTWARE = "manyhands"
+HURRIED = frozenset({Step, Result})
+"""Kinds that are written at once: a token waits for them, every turn of the loop is on its way."""
+
 Loss = Literal["closed", "silent"]
 """closed: the connection ended or could not be made; silent: nothing confirms what was sent."""
 
@@ -44,38 +49,6 @@ class Listener(Protocol):
         """What was sent to this peer may not have arrived."""
 
 
-class _Channel:
-    """One lane to one peer: at most one connection, and what waits for it."""
-
-    def __init__(self, peer: PeerId, lane: Lane) -> None:
-        self.peer, self.lane = peer, lane
-        self.connection: Connection | None = None
-        self.stream: Stream | None = None
-        self.waiting: deque[Message] = deque()
-        self.is_dialling = False
-        self.dialled_s = 0.0
-        self.greeting_s: float | None = None
-        self.is_ours = False
-        self.open_since_s: float | None = None
-        self.is_flush_due = False
-        self.silent_since_s: float | None = None
-        self.written: deque[tuple[float, int]] = deque()  # when, how many bytes; for `_waited_s`
-
-    def adopt(self, connection: Connection, stream: Stream, *, is_ours: bool) -> None:
-        self.connection, self.stream, self.is_ours = connection, stream, is_ours
-        self.open_since_s = self.silent_since_s = self.greeting_s = None
-        self.written.clear()
-
-    def usual_s(self) -> float | None:
-        """What a confirmation usually takes here, or the greeting took; None if unknown."""
-        known_s = self.stream.usual_acknowledgement_s if self.stream is not None else None
-        return self.greeting_s if known_s is None else known_s
-
-    def clear(self) -> None:
-        self.connection = self.stream = self.open_since_s = None
-        self.waiting.clear()
-
-
 class Peers:
     """All connections of one node. `run` must be running for anything to move."""
 
@@ -91,7 +64,7 @@ class Peers:
         self.me = me
         self._transport, self._clock, self._settings = transport, clock, settings
         self._address_of, self._listener = address_of, listener
-        self._channels: dict[tuple[PeerId, Lane], _Channel] = {}
+        self._channels: dict[tuple[PeerId, Lane], Channel] = {}
         self._warned: set[PeerId] = set()  # of another version
         self._greeting: Counter[PeerId] = Counter()  # accepted connections that said no Hello yet
         self._tasks: asyncio.TaskGroup | None = None
@@ -147,7 +120,10 @@ class Peers:
         channel = self._channel(peer, "bulk" if type(message) in BULK else "steps")
         if channel.stream is not None and channel.open_since_s is not None:
             channel.stream.send(message, self._clock())
-            self._flush_soon(channel)
+            if type(message) in HURRIED:
+                self._flush(channel)
+            else:
+                self._flush_soon(channel)
             return
         encode(message)  # so that a bad message is noticed here, not when the connection opens
         channel.waiting.append(message)
@@ -158,10 +134,13 @@ class Peers:
         if peer != self.me:
             self._dial_soon(self._channel(peer, "steps"))
 
-    def _channel(self, peer: PeerId, lane: Lane) -> _Channel:
-        return self._channels.setdefault((peer, lane), _Channel(peer, lane))
+    def _channel(self, peer: PeerId, lane: Lane) -> Channel:
+        known = self._channels.get((peer, lane))
+        if known is None:
+            known = self._channels[peer, lane] = Channel(peer, lane)
+        return known
 
-    def _dial_soon(self, channel: _Channel) -> None:
+    def _dial_soon(self, channel: Channel) -> None:
         if channel.connection is None and not channel.is_dialling and not self._is_over:
             channel.is_dialling = True
             channel.dialled_s = self._clock()
@@ -180,7 +159,7 @@ class Peers:
         hello = Hello(self.me, FIRST_VERSION, LAST_VERSION, lane, window, SOFTWARE)
         return Stream(hello, expect=peer)
 
-    async def _dial(self, channel: _Channel) -> None:
+    async def _dial(self, channel: Channel) -> None:
         try:
             async with asyncio.timeout(self._settings.dial_deadline_s):
                 connection = await self._reach(channel.peer)
@@ -262,14 +241,14 @@ class Peers:
             if channel is not None and channel.waiting:
                 self._dial_soon(channel)
 
-    def _may_replace(self, channel: _Channel) -> bool:
+    def _may_replace(self, channel: Channel) -> bool:
         """Of two simultaneous dials the smaller id's stays; a later one replaces a dead one."""
         if channel.connection is None or not channel.is_ours or channel.peer < self.me:
             return True
         since = channel.open_since_s
         return since is not None and self._clock() - since > self._settings.dial_deadline_s
 
-    def _opened(self, channel: _Channel) -> None:
+    def _opened(self, channel: Channel) -> None:
         channel.open_since_s = self._clock()
         if channel.is_ours:  # the dial and the Hello were a round trip each
             channel.greeting_s = (channel.open_since_s - channel.dialled_s) / 2
@@ -278,7 +257,7 @@ class Peers:
         self._flush(channel)
         self._listener.connected(channel.peer, channel.lane)
 
-    async def _read(self, channel: _Channel, connection: Connection) -> None:
+    async def _read(self, channel: Channel, connection: Connection) -> None:
         """Everything one connection brings, until it ends."""
         try:
             while channel.connection is connection:
@@ -309,7 +288,7 @@ class Peers:
             log.info("the %s connection to %s ended", channel.lane, short(channel.peer))
             self._listener.link_lost(channel.peer, channel.lane, "closed")
 
-    def _take(self, channel: _Channel, messages: list[Message]) -> None:
+    def _take(self, channel: Channel, messages: list[Message]) -> None:
         is_open = channel.stream is not None and channel.stream.state == "open"
         if channel.open_since_s is None and is_open:
             self._opened(channel)
@@ -320,7 +299,7 @@ class Peers:
             self._listener.message(channel.peer, message, done)
         self._flush_soon(channel)
 
-    def _worked_off(self, channel: _Channel, stream: Stream | None) -> Callable[[], None]:
+    def _worked_off(self, channel: Channel, stream: Stream | None) -> Callable[[], None]:
         def done() -> None:
             if stream is not None and channel.stream is stream:
                 stream.consumed(1)
@@ -328,13 +307,13 @@ class Peers:
 
         return done
 
-    def _flush_soon(self, channel: _Channel) -> None:
+    def _flush_soon(self, channel: Channel) -> None:
         """Write at the end of this turn of the loop, so that confirmations go together."""
         if not channel.is_flush_due:
             channel.is_flush_due = True
             asyncio.get_running_loop().call_soon(self._flush, channel)
 
-    def _flush(self, channel: _Channel) -> None:
+    def _flush(self, channel: Channel) -> None:
         channel.is_flush_due = False
         if channel.stream is None or channel.connection is None:
             return
@@ -358,7 +337,7 @@ class Peers:
                 log.info("peer %s confirms nothing for %.2f s", short(channel.peer), age_s)
                 self._listener.link_lost(channel.peer, channel.lane, "silent")
 
-    def _limit_s(self, channel: _Channel) -> float:
+    def _limit_s(self, channel: Channel) -> float:
         """How long a confirmation may take: several times what it usually takes.
 
         A link that has confirmed nothing yet is taken to be like the slowest other one we know.
@@ -372,14 +351,14 @@ class Peers:
             return max(settings.silent_after_s, settings.dial_deadline_s / 2)
         return max(settings.silent_after_s, settings.silent_factor * usual_s)
 
-    def _end_if_mute(self, channel: _Channel) -> None:
+    def _end_if_mute(self, channel: Channel) -> None:
         """A connection that was made but brings no Hello must not keep messages waiting forever."""
         if channel.connection is None or channel.open_since_s is not None:
             return
         if self._clock() - channel.dialled_s > self._settings.dial_deadline_s:
             channel.connection.close()
 
-    def _waited_s(self, channel: _Channel) -> float | None:
+    def _waited_s(self, channel: Channel) -> float | None:
         """How long we wait for a connection or a confirmation, less the time the bytes may take."""
         if channel.stream is None or channel.open_since_s is None:
             is_coming = channel.is_dialling or channel.connection is not None
