@@ -21,6 +21,7 @@ from typing import Any
 from manyhands.domain.span import Span
 from manyhands.errors import DeadlinePassed, PeerLost, ResourceError
 from manyhands.launch.joining import DoorAddress
+from manyhands.launch.leftovers import cleared
 from manyhands.store.home import FOLDER_VARIABLE
 from manyhands.trust.invite import Invite
 
@@ -128,8 +129,10 @@ class LocalPeers:
         self._folder = folder
         self._threads = max(1, (os.cpu_count() or 1) // max(expected, 1))
         self._watching: asyncio.TaskGroup | None = None
+        self._killing = contextlib.ExitStack()
 
     async def __aenter__(self) -> LocalPeers:
+        self._killing.enter_context(cleared(self._kill))
         self._watching = asyncio.TaskGroup()
         await self._watching.__aenter__()
         return self
@@ -140,6 +143,7 @@ class LocalPeers:
                 ending.create_task(peer.end())
         if self._watching is not None:
             await self._watching.__aexit__(*raised)
+        self._killing.close()
 
     async def start(
         self,
@@ -172,6 +176,11 @@ class LocalPeers:
         """Those whose process runs."""
         return tuple(peer for peer in self.peers if peer.is_alive)
 
+    def _kill(self) -> None:
+        for peer in self.alive():
+            with contextlib.suppress(ProcessLookupError):
+                peer.kill()
+
 
 async def _spawn(
     words: Sequence[str], environment: Mapping[str, str]
@@ -179,6 +188,7 @@ async def _spawn(
     try:
         return await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",  # or a `random.py` of the folder we stand in would be taken for Python's own
             "-m",
             "manyhands.cli.app",
             *words,
