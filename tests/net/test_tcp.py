@@ -10,6 +10,7 @@ import contextlib
 import gc
 import socket
 import ssl
+from datetime import UTC, datetime
 
 import pytest
 
@@ -222,6 +223,32 @@ async def test_a_dialler_whose_membership_has_ended_sees_a_lost_peer():
             await connection.receive()
         assert answering.has_none
         await late.close()
+
+
+async def test_a_connection_ends_with_the_certificate_that_the_other_side_showed():
+    for dialler_s, listener_s in ((4, HOUR_S), (HOUR_S, 4)):
+        now_s = datetime.now(UTC).timestamp()
+        ben = TcpTransport(member(BENS, since_s=now_s, life_s=listener_s))
+        anna = TcpTransport(member(ANNAS, since_s=now_s, life_s=dialler_s))
+        answering = await Answering(ben).start()
+        dialled = await anna.dial(answering.address, BEN)
+        accepted = await answering.accepted()
+        async with asyncio.timeout(20):
+            for connection in (dialled, accepted):
+                with pytest.raises(PeerLost, match="is closed"):
+                    await connection.receive()
+                await connection.is_gone.wait()
+        assert datetime.now(UTC).timestamp() >= int(now_s) + 4
+        for transport in (anna, ben):
+            transport.renew(member(ANNAS if transport is anna else BENS, serial=8))
+        again = await anna.dial(answering.address, BEN)
+        await answering.accepted()
+        assert len(anna._expiries) == len(ben._expiries) == 1
+        again.close()
+        await anna.close()
+        await ben.close()
+        assert not anna._expiries
+        assert not ben._expiries
 
 
 async def test_a_server_of_another_swarm_is_a_lost_peer():

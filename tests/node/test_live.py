@@ -68,6 +68,16 @@ async def shown_by(address: str, folder) -> bytes:
     return der
 
 
+async def heard_of(one: LivePeer, other: LivePeer, sequence: int) -> None:
+    """Return once `one` has a record of `other` that is newer than `sequence`."""
+    known = one.node.directory
+    while True:
+        record = known.swarm.peers.get(other.node.peer)
+        if record is not None and record.sequence > sequence:
+            return
+        await known.changed()
+
+
 def threads() -> set[threading.Thread]:
     return {one for one in threading.enumerate() if one.name in ("compute", "loading")}
 
@@ -104,6 +114,33 @@ async def test_a_membership_is_renewed_in_time_though_the_first_try_fails(tmp_pa
         assert after == anna.membership.certificate_der
         assert check(after, SWARM.swarm, wall_clock() + 3000) == ANNAS.peer
     assert "could not be renewed: nobody opened" in caplog.text
+
+
+async def test_peers_outlive_their_first_certificates_and_meet_again(caplog):
+    caplog.set_level(logging.INFO)
+    anna, ben = peer(life_s=4.0), peer(BENS, life_s=4.0)
+
+    async def renewal(keys):
+        return member(keys, since_s=wall_clock(), serial=99)
+
+    async with asyncio.TaskGroup() as tasks:
+        roles = [
+            tasks.create_task(anna.run(lambda: renewal(ANNAS))),
+            tasks.create_task(ben.run(lambda: renewal(BENS))),
+        ]
+        await anna.node.started()
+        await ben.node.started()
+        ben.node.directory.join(anna.node.peer, anna.address)
+        async with asyncio.timeout(60):
+            await heard_of(anna, ben, 0)
+            while "showed has ended" not in caplog.text:
+                await asyncio.sleep(0.05)
+            # said a second later, so over a new connection
+            later = anna.node.directory.swarm.peers[anna.node.peer].sequence + 1000
+            await heard_of(anna, ben, later)
+            await heard_of(ben, anna, later)
+        for role in roles:
+            role.cancel()
 
 
 async def test_a_renewal_with_nowhere_for_temporary_files_is_tried_again(

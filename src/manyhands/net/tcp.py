@@ -19,7 +19,7 @@ from manyhands.net.accepting import Accepting
 from manyhands.net.tcp_connection import TcpConnection
 from manyhands.net.tls import Contexts
 from manyhands.net.transport import Accept
-from manyhands.trust.certificate import Membership, check
+from manyhands.trust.certificate import Membership, check, expires_s
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +77,7 @@ class TcpTransport:
         self._deadline_s, self._wall_clock = deadline_s, wall_clock
         self._accepting: Accepting | None = None
         self._connections: set[TcpConnection] = set()
+        self._expiries: dict[TcpConnection, asyncio.TimerHandle] = {}
         self._is_closed = False
 
     def renew(self, membership: Membership) -> None:
@@ -107,7 +108,7 @@ class TcpTransport:
         try:
             host, port = read_address(address)
             async with asyncio.timeout(self._deadline_s):
-                _, connection = await asyncio.get_running_loop().create_connection(
+                transport, connection = await asyncio.get_running_loop().create_connection(
                     lambda: TcpConnection(self._changed, peer),
                     host,
                     port,
@@ -124,6 +125,7 @@ class TcpTransport:
             raise PeerLost(f"{short(peer)} cannot be reached at {address[:80]}: {error}") from error
         if connection.is_over:
             raise PeerLost(f"the connection to {address} {connection.reason}")
+        self._end_in_time(transport, connection)
         return connection
 
     async def close(self) -> None:
@@ -156,7 +158,7 @@ class TcpTransport:
     async def _prove(self, client: socket.socket, accept: Accept) -> None:
         """Have one client prove who it is; only then anybody hears of it."""
         try:
-            _, connection = await asyncio.get_running_loop().connect_accepted_socket(
+            transport, connection = await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: TcpConnection(self._changed, None),
                 client,
                 ssl=self._contexts.server,
@@ -167,12 +169,31 @@ class TcpTransport:
             log.info("a client was not let in: %s", error)
             return
         if connection.is_made:
+            self._end_in_time(transport, connection)
             accept(connection)
+
+    def _end_in_time(self, transport: asyncio.BaseTransport, connection: TcpConnection) -> None:
+        """Close when the certificate that the other side showed ends; TLS asks but once.
+
+        A member shows its renewed one when it connects again.
+        """
+        shown = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        if connection.is_gone.is_set() or not shown:
+            return
+        left_s = max(0.0, expires_s(shown) - self._wall_clock())
+        later = asyncio.get_running_loop().call_later(left_s, self._expire, connection)
+        self._expiries[connection] = later
+
+    def _expire(self, connection: TcpConnection) -> None:
+        log.info("the membership that %s showed has ended", short(connection.remote))
+        connection.close()
 
     def _changed(self, connection: TcpConnection) -> None:
         """A connection was made, or is gone."""
         if connection.is_gone.is_set():
             self._connections.discard(connection)
+            if connection in self._expiries:
+                self._expiries.pop(connection).cancel()
             return
         self._connections.add(connection)
         if self._is_closed:

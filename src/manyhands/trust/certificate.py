@@ -78,7 +78,7 @@ class Membership:
     @property
     def expires_s(self) -> float:
         """From then on nobody lets us in (unix seconds); renew before."""
-        return _from_pem(self.certificate_pem).not_valid_after_utc.timestamp()
+        return expires_s(self.certificate_der)
 
 
 def found(keys: KeyPair, now_s: float, life_s: float, serial: int) -> Authority:
@@ -124,6 +124,11 @@ def peer_of(certificate_der: bytes) -> PeerId:
     Raises ProtocolError for what is no certificate, and for keys of other kinds.
     """
     return PeerId(_key_of(_from_der(certificate_der)))
+
+
+def expires_s(certificate_der: bytes) -> float:
+    """When a certificate ends, in unix seconds. Raises ProtocolError for what is none."""
+    return _from_der(certificate_der).not_valid_after_utc.timestamp()
 
 
 def check(certificate_der: bytes, swarm: str, now_s: float) -> PeerId:
