@@ -42,7 +42,10 @@ MODEL_HERE = Model(MODEL, SPEC, PROFILE, not_loaded, (SPEC.span,))
         ("1000000", 10**6),
         ("4G", 4 << 30),
         ("4 GiB", 4 << 30),
-        ("512mb", 512 << 20),
+        ("512mb", 512 * 10**6),
+        ("4GB", 4 * 10**9),
+        ("1.5 kB", 1500),
+        ("512MiB", 512 << 20),
         (" 1.5k ", 1536),
         ("2T", 2 << 40),
         ("7b", 7),
@@ -53,7 +56,7 @@ def test_sizes_are_read_as_people_write_them(text, size):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "G", "-1", "1e9", "4X", "4GG", "1,5G", "٤G", "9" * 400, "1 2"]
+    "text", ["", "G", "-1", "1e9", "4X", "4GG", "1,5G", "1i", "٤G", "9" * 400, "1 2"]
 )
 def test_what_is_no_size_is_the_users_error(text):
     with pytest.raises(UserError, match="write one as 4G"):
@@ -114,7 +117,14 @@ def test_what_does_not_fit_is_refused_with_what_would(memory, first, data):
 
 @pytest.mark.parametrize(
     ("size", "text"),
-    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (2.5e6, "2.5 MB"), (3e12, "3000.0 GB")],
+    [
+        (-(2**52), "0 bytes"),
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1000, "1.0 kB"),
+        (2.5e6, "2.5 MB"),
+        (3e12, "3000.0 GB"),
+    ],
 )
 def test_sizes_are_told_as_people_read_them(size, text):
     assert as_size(size) == text

@@ -5,6 +5,7 @@ Each reader raises UserError that says how to write it.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -15,24 +16,28 @@ from manyhands.domain.settings import Settings
 from manyhands.domain.span import Span
 from manyhands.engine.choice import this_device
 from manyhands.errors import ResourceError, UserError
+from manyhands.net.hosts import is_every_address
 from manyhands.node.model import Model
 from manyhands.plan.cost import Cost, fits, memory_bytes
 from manyhands.plan.share import most_from
 from manyhands.store.builtin import storyteller_folder
 
-_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([kmgt]?)i?b?", re.IGNORECASE)
-_FACTORS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_SIZE = re.compile(
+    r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*(?:([kmgt])(i?b?)|b?)", re.IGNORECASE | re.ASCII
+)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _SPAN = re.compile(r"([0-9]{1,9}):([0-9]{1,9})", re.ASCII)
 PLANNED_TOKENS = 2048
 """Tokens of all sessions together that memory is planned for, unless the model has less."""
 
 
 def read_size(text: str) -> int:
-    """Bytes, as in 4G, 512M or 1000000."""
+    """Bytes, as in 4G, 512M or 1000000: 4GB are 4 * 1000^3, and 4G or 4GiB are 4 * 1024^3."""
     found = _SIZE.fullmatch(text.strip())
     if found is None:
         raise UserError(f"{text!r} is no size; write one as 4G, 512M or a number of bytes")
-    return round(float(found[1]) * _FACTORS[found[2].lower()])
+    base = 1000.0 if (found[3] or "").lower() == "b" else 1024.0
+    return round(float(found[1]) * math.pow(base, _POWERS[(found[2] or "").lower()]))
 
 
 def read_span(text: str, spec: ModelSpec) -> Span:
@@ -53,6 +58,15 @@ def device_here(memory: str | None) -> Device:
     if memory is None:
         return here
     return replace(here, memory_bytes=min(here.memory_bytes, read_size(memory)))
+
+
+def check_host(host: str, public_host: str | None) -> None:
+    """Raise UserError for a host that means every address where no other one is named."""
+    if is_every_address(host) and not public_host:
+        raise UserError(
+            f"others cannot dial {host!r}, which is every address of this machine; say with "
+            "--public-host by which name or address they reach it, or name one with --host"
+        )
 
 
 def engine_for(folder: Path, engine: str) -> str:
@@ -86,7 +100,8 @@ def check_fits(model: Model, span: Span, here: Device, settings: Settings) -> No
 
 
 def as_size(size_bytes: float) -> str:
-    """Bytes for people, in decimal units as memory makers write them."""
+    """Bytes for people, in decimal units as memory makers write them; less than none is none."""
+    size_bytes = max(size_bytes, 0)
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size_bytes >= factor:
             return f"{size_bytes / factor:.1f} {unit}"
