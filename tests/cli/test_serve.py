@@ -7,11 +7,13 @@ import socket
 import time
 import urllib.request
 
+import filelock
 import psutil
 import pytest
 from verbs import Verb, done
 
 pytestmark = pytest.mark.timeout(180)
+is_posix = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 ANY_PORT = ("--http-port", "0", "--peers-port", "0", "--door-port", "0")
 
 
@@ -115,7 +117,8 @@ def test_a_model_that_does_not_fit_waits_for_the_rest(tmp_path):
         invite = ready["invite"]
         with Verb("join", ready["door"], home=tmp_path / "two", MANYHANDS_INVITE=invite) as joined:
             assert joined.event("ready")["first"] == first
-            assert verb.event("coverage")["ready"]
+            while not verb.event("coverage")["ready"]:  # first nobody is missing, then all is ready
+                pass
             assert asked(ready["url"], prompt="Once")["choices"]
 
 
@@ -128,6 +131,7 @@ def test_a_model_that_does_not_fit_waits_for_the_rest(tmp_path):
         (["--memory", "12M", "--span", "0:11"], 3, "would fit"),
         (["--span", "3:99"], 2, "within 0:11"),
         (["--peers", "99"], 2, "the model has 11 layers"),
+        (["--peers", "-1"], 2, "the model has 11 layers"),
         (["--engine", "abacus"], 2, "auto, numpy or torch"),
         (["no/such"], 2, "hf download no/such"),
     ],
@@ -166,14 +170,76 @@ def test_nothing_runs_here(tmp_path):
         assert "start it with" in shown.stderr
 
 
-def test_a_dead_processs_note_is_no_running_one(tmp_path):
+def test_a_dead_processs_note_is_no_running_one_whoever_has_its_number_now(tmp_path):
     folder = tmp_path / "running"
     folder.mkdir()
-    note = {"url": "http://127.0.0.1:9", "pid": 2**22 + 1, "since": 1}
-    (folder / "api-1.json").write_text(json.dumps(note))
+    note = {"url": "http://127.0.0.1:9", "pid": os.getpid(), "since": 1, "key": "secret"}
+    file = folder / f"api-{os.getpid()}.json"
+    file.write_text(json.dumps(note))
+    (folder / "api-7.json").write_text("damaged")
     assert "start it with" in done("status", home=tmp_path).stderr
-    note["pid"] = os.getpid()
-    (folder / "api-1.json").write_text(json.dumps(note))
-    shown = done("status", home=tmp_path)
+    assert list(folder.iterdir()) == []
+    file.write_text(json.dumps(note))
+    with filelock.FileLock(file.with_suffix(".lock")):  # as a process that runs
+        shown = done("status", home=tmp_path)
     assert shown.returncode == 4
     assert "does not answer" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "[]", "7", '{"pid": "x"}', '{"url": 7, "since": 1}', "\xff"]
+)
+def test_a_note_that_is_none_is_nobodys(text, tmp_path):
+    folder = tmp_path / "running"
+    folder.mkdir()
+    (folder / "api-1.json").write_text(text)
+    with filelock.FileLock(folder / "api-1.lock"):
+        shown = done("status", home=tmp_path)
+    assert shown.returncode == 2
+    assert "start it with" in shown.stderr
+
+
+@is_posix
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_however_it_is_asked_to_end_no_key_stays(number, tmp_path):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    words = ("serve", "--peers", "2", *ANY_PORT)
+    with Verb(*words, home=tmp_path / "home", TMPDIR=str(temporary)) as verb:
+        verb.event("ready")
+        assert list(temporary.glob("*/peer-*/keys/*.key"))
+        assert verb.interrupt(number) == 0, str(verb)
+    assert list(temporary.iterdir()) == []
+    assert list((tmp_path / "home" / "running").iterdir()) == []
+
+
+@is_posix
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_is_heard_while_a_child_that_hangs_loads(times, tmp_path):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    words = ("serve", "--peers", "2", *ANY_PORT)
+    with Verb(*words, home=tmp_path / "home", TMPDIR=str(temporary)) as verb:
+        children = frozen_children(verb.process)
+        verb.process.send_signal(signal.SIGINT)
+        if times == 2:
+            time.sleep(0.5)  # both at once would be one signal
+            verb.process.send_signal(signal.SIGINT)
+        # far below the deadline of loading; two seconds of it are usual, five where one is killed
+        assert verb.process.wait(timeout=60) == (0 if times == 1 else 130), str(verb)
+        assert "Traceback" not in verb.complaints
+        assert not psutil.wait_procs(children, timeout=30)[1]
+    assert list(temporary.iterdir()) == []
+
+
+def frozen_children(process):
+    """Its two children, the second one stopped before it can be ready."""
+    until_s = time.monotonic() + 60
+    while True:
+        assert time.monotonic() < until_s
+        children = psutil.Process(process.pid).children()
+        # not before it is a program of its own: its parent waits for that
+        if len([child for child in children if "join" in child.cmdline()]) == 2:
+            children[1].suspend()
+            return children
+        time.sleep(0.01)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from manyhands.cli.console import Console
+from manyhands.cli.console import AskedToEnd, Console
 from manyhands.cli.http import Api
 from manyhands.errors import ManyhandsError, UserError
 
@@ -26,29 +27,51 @@ class Chat:
     is_chat: bool = True
     messages: list[dict[str, str]] = field(default_factory=list)
     values: dict[str, float] = field(default_factory=lambda: {"max_tokens": 512})
+    tokens: int | None = None
+    """Of the last answer, once it is whole."""
 
     def say(self, text: str) -> Iterator[str]:
-        """The answer's pieces; what was said is kept for the next turn."""
+        """The answer's pieces; what was said is kept for the next turn.
+
+        A question that failed, or was stopped, before anything was said is taken back.
+        """
+        before = list(self.messages)
         self.messages.append({"role": "user", "content": text})
+        self.tokens = None
         answer = ""
         try:
             for piece in self._pieces(text):
                 answer += piece
                 yield piece
-        finally:
+        except BaseException:
+            if not answer:
+                self.messages[:] = before
+                raise
             self.messages.append({"role": "assistant", "content": answer})
+            raise
+        self.messages.append({"role": "assistant", "content": answer})
 
     def _pieces(self, text: str) -> Iterator[str]:
-        body: dict[str, Any] = {"model": self.model, "stream": True, **self.values}
+        body: dict[str, Any] = {
+            "model": self.model,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            **self.values,
+        }
         if self.is_chat:
             events = self.api.stream("/v1/chat/completions", {**body, "messages": self.messages})
         else:
             events = self.api.stream("/v1/completions", {**body, "prompt": text})
         for event in events:
-            for choice in event.get("choices", ()):
-                piece = choice.get("text") or (choice.get("delta") or {}).get("content")
-                if piece:
-                    yield piece
+            try:
+                piece = "".join(_texts(event))
+                counted = (event.get("usage") or {}).get("completion_tokens")
+            except (AttributeError, TypeError):
+                raise self.api.no_swarm() from None
+            if isinstance(counted, int):
+                self.tokens = counted
+            if piece:
+                yield piece
 
     def command(self, line: str) -> str:
         """Do what a line beginning with / says; what to print. Raises UserError, EOFError."""
@@ -61,8 +84,8 @@ class Chat:
                 return "a new conversation"
             case ["/set", str(name), str(value)]:
                 return self._set(name, value)
-            case ["/system", *_]:
-                self.messages[:] = [{"role": "system", "content": line.removeprefix("/system ")}]
+            case ["/system", *_] if len(words) > 1:
+                self.messages[:] = [{"role": "system", "content": line.split(maxsplit=1)[1]}]
                 return "a new conversation with that instruction"
             case _:
                 return HELP
@@ -73,20 +96,27 @@ class Chat:
                 f"{name!r} cannot be set; there are temperature, max_tokens, seed, top_p"
             )
         try:
-            self.values[name] = float(value) if name in ("temperature", "top_p") else int(value)
+            number = float(value) if name in ("temperature", "top_p") else int(value)
         except ValueError:
-            raise UserError(f"{value!r} is no number for {name}") from None
+            number = math.nan
+        if isinstance(number, float) and not math.isfinite(number):
+            raise UserError(f"{value!r} is no number for {name}")
+        self.values[name] = number
         return f"{name} is {value}"
 
 
 def open_chat(api: Api, model: str | None) -> Chat:
     """Raises UserError for a model that is not served there, and what Api raises."""
-    served = api.get("/swarm")["models"]
-    names = [entry["name"] for entry in served]
-    if model is not None and model not in names:
-        raise UserError(f"{model!r} is not served there; there is {', '.join(names)}")
-    chosen = served[names.index(model)] if model is not None else served[0]
-    return Chat(api, chosen["name"], is_chat=chosen["chats"])
+    try:
+        served = {str(entry["name"]): bool(entry["chats"]) for entry in api.get("/swarm")["models"]}
+    except (LookupError, TypeError):
+        raise api.no_swarm() from None
+    if model is not None and model not in served:
+        raise UserError(f"{model!r} is not served there; there is {', '.join(served)}")
+    chosen = next(iter(served), None) if model is None else model
+    if chosen is None:
+        raise api.no_swarm()
+    return Chat(api, chosen, is_chat=served[chosen])
 
 
 def talk(chat: Chat, console: Console) -> None:
@@ -114,10 +144,17 @@ def talk(chat: Chat, console: Console) -> None:
             console.say(f"hands: {error}", "red")
 
 
+def _texts(event: dict[str, Any]) -> Iterator[str]:
+    for choice in event.get("choices", ()):
+        text = choice.get("text") or (choice.get("delta") or {}).get("content")
+        if text:
+            yield text
+
+
 def _read_line(console: Console) -> str:
-    if console.is_terminal and sys.stdin.isatty():
+    if console.is_terminal and sys.stdin is not None and sys.stdin.isatty():
         return input(">>> ")
-    line = sys.stdin.readline()
+    line = sys.stdin.readline() if sys.stdin is not None else ""
     if not line:
         raise EOFError
     return line.rstrip("\n")
@@ -131,6 +168,8 @@ def _answer(chat: Chat, line: str, console: Console) -> None:
             pieces += 1
             console.write(piece)
             console.event("piece", text=piece)
+    except AskedToEnd:
+        raise
     except KeyboardInterrupt:
         console.say(" (stopped)", "dim")
     finally:
@@ -138,5 +177,6 @@ def _answer(chat: Chat, line: str, console: Console) -> None:
     took_s = time.perf_counter() - started_s
     console.say()
     if console.is_terminal and pieces:
-        console.say(f"{pieces} tokens, {pieces / took_s:.1f} a second", "dim")
-    console.event("answered", pieces=pieces, took_s=took_s)
+        count, what = (pieces, "pieces") if chat.tokens is None else (chat.tokens, "tokens")
+        console.say(f"{count} {what}, {count / took_s:.1f} a second", "dim")
+    console.event("answered", pieces=pieces, tokens=chat.tokens, took_s=took_s)

@@ -8,19 +8,35 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import logging
 import os
+import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from types import FrameType
 from typing import Any, NoReturn
 
 import rich.console
 
 from manyhands.errors import ManyhandsError
+from manyhands.launch.leftovers import clear_all
 
 INTERRUPTED = 130
+
+ENDING = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
+)  # Windows has no SIGHUP
+"""Asked to end by other means than Ctrl-C: by the system, or by a terminal that is closed."""
+
+_UNSHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What moves a terminal's cursor or turns its text around: others' texts may hold it."""
+
+
+class AskedToEnd(KeyboardInterrupt):
+    """Unlike Ctrl-C, which may stop one answer only, this ends the program."""
 
 
 class Console:
@@ -41,12 +57,12 @@ class Console:
     def say(self, text: str = "", style: str | None = None) -> None:
         """A line for a person; nothing with --json."""
         if not self.as_json:
-            self.rich.print(text, style=style, soft_wrap=True)
+            self.rich.print(as_shown(text), style=style, soft_wrap=True)
 
     def write(self, text: str, style: str | None = None) -> None:
         """A piece of text without a line's end, for a person."""
         if not self.as_json:
-            self.rich.print(text, style=style, end="", soft_wrap=True)
+            self.rich.print(as_shown(text), style=style, end="", soft_wrap=True)
             self.rich.file.flush()
 
     def event(self, event: str, **facts: Any) -> None:
@@ -55,12 +71,17 @@ class Console:
             print(json.dumps({"event": event, **facts}), flush=True)  # noqa: T201
 
 
+def as_shown(text: str) -> str:
+    """`text` without what a terminal would obey; lines and tabs stay."""
+    return _UNSHOWN.sub("\ufffd", text)
+
+
 def fail(error: ManyhandsError, *, as_json: bool) -> NoReturn:
     """Say what went wrong and leave with its exit code."""
     if as_json:
         told = {"event": "error", "code": error.code, "message": str(error)}
         print(json.dumps(told), flush=True)  # noqa: T201
-    print(f"hands: {error}", file=sys.stderr, flush=True)  # noqa: T201
+    print(as_shown(f"hands: {error}"), file=sys.stderr, flush=True)  # noqa: T201
     raise SystemExit(error.exit_code)
 
 
@@ -73,8 +94,10 @@ def run_plain(work: Callable[[], None], *, as_json: bool, verbose: bool) -> None
     """Run a verb to its end; errors of ours become a line and an exit code, bugs a traceback."""
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    _any_text()
     try:
-        work()
+        with _ended_by_signals():
+            work()
     except* ManyhandsError as group:
         fail(first_of(group), as_json=as_json)
     except* KeyboardInterrupt:
@@ -83,6 +106,42 @@ def run_plain(work: Callable[[], None], *, as_json: bool, verbose: bool) -> None
         # whoever read us has gone; Python would complain once more while it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+    finally:
+        clear_all()  # a second Ctrl-C has cut short what cleans up
+
+
+def _any_text() -> None:
+    """Let no character of a story be one that this system's pipes cannot carry."""
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """What Ctrl-C does, the other requests to end do as well."""
+
+    def end(_number: int, frame: FrameType | None) -> None:
+        interrupt = signal.getsignal(signal.SIGINT)  # an event loop has one of its own
+        if callable(interrupt) and interrupt is not signal.default_int_handler:
+            interrupt(signal.SIGINT, frame)
+        else:
+            raise AskedToEnd
+
+    with _installed(end):
+        yield
+
+
+@contextlib.contextmanager
+def _installed(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Those that whoever started us wants ignored (nohup) stay so."""
+    heard = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    before = [signal.signal(number, handler) for number in heard]
+    try:
+        yield
+    finally:
+        for number, former in zip(heard, before, strict=True):
+            signal.signal(number, former)
 
 
 def first_of(group: BaseExceptionGroup[ManyhandsError]) -> ManyhandsError:
@@ -103,7 +162,10 @@ async def until_signal() -> AsyncIterator[asyncio.Event]:
 
     def ask() -> None:
         if asked.is_set():
-            os._exit(INTERRUPTED)
+            try:
+                clear_all()
+            finally:
+                os._exit(INTERRUPTED)
         asked.set()
 
     former = _install(loop, ask)
@@ -114,24 +176,27 @@ async def until_signal() -> AsyncIterator[asyncio.Event]:
 
 
 def _install(loop: asyncio.AbstractEventLoop, ask: Callable[[], None]) -> Callable[[], None]:
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = [
+        number
+        for number in (signal.SIGINT, *ENDING)
+        if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN
+    ]
+    before = [signal.getsignal(number) for number in numbers]
     try:
         for number in numbers:
             loop.add_signal_handler(number, ask)
+        remove: Callable[[int], object] = loop.remove_signal_handler
     except NotImplementedError:  # Windows' loop has none
-        before = [signal.signal(n, lambda *_: loop.call_soon_threadsafe(ask)) for n in numbers]
-
-        def restore() -> None:
-            for number, handler in zip(numbers, before, strict=True):
-                signal.signal(number, handler)
-
-        return restore
-
-    def remove() -> None:
         for number in numbers:
-            loop.remove_signal_handler(number)
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(ask))
+        remove = int
 
-    return remove
+    def restore() -> None:
+        for number, handler in zip(numbers, before, strict=True):
+            remove(number)
+            signal.signal(number, handler)
+
+    return restore
 
 
 async def end_with_parent(asked: asyncio.Event) -> None:

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-import psutil
-
-from manyhands.errors import ManyhandsError, PeerLost, UserError
+from manyhands.cli.notes import running
+from manyhands.errors import ManyhandsError, PeerError, PeerLost, UserError
 from manyhands.store.home import Home
 
 DEADLINE_S = 10.0
@@ -23,6 +22,8 @@ ANSWER_DEADLINE_S = 300.0
 """Between two pieces of an answer: a prompt may take long on a slow device."""
 
 MOST_BYTES = 64 << 20
+BROKEN = 503
+"""The status by which a swarm says that layers are missing, or that it is full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +34,37 @@ class Api:
     key: str | None = None
 
     def get(self, path: str) -> Any:
-        """The JSON at `path`. Raises PeerLost, UserError for what the other side refuses."""
+        """The JSON at `path`.
+
+        Raises PeerLost, UserError for what the other side refuses, PeerError for what it cannot.
+        """
         with self._asked("GET", path, None, DEADLINE_S) as response:
-            return json.loads(response.read(MOST_BYTES))
+            return self._read(response.read(MOST_BYTES))
 
     def stream(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The events that answer a request, until [DONE]; closing the iterator cancels it."""
         with self._asked("POST", path, body, ANSWER_DEADLINE_S) as response:
             for line in response:
-                text = line.decode("utf-8").strip()
-                if text == "data: [DONE]":
+                data = line.strip()
+                if data == b"data: [DONE]":
                     return
-                if text.startswith("data: "):
-                    event = json.loads(text.removeprefix("data: "))
+                if data.startswith(b"data: "):
+                    event = self._read(data.removeprefix(b"data: "))
                     _raise_for(event)
-                    yield event
+                    if isinstance(event, dict):
+                        yield event
+
+    def no_swarm(self) -> ManyhandsError:
+        """What to raise when the answers are not of our making."""
+        return ManyhandsError(
+            f"what answers at {self.url} is no `hands serve` of this version; look at the address"
+        )
+
+    def _read(self, data: bytes) -> Any:
+        try:
+            return json.loads(data)
+        except (ValueError, RecursionError):
+            raise self.no_swarm() from None
 
     @contextlib.contextmanager
     def _asked(
@@ -79,24 +96,42 @@ def find_api(home: Home, url: str | None, key: str | None) -> Api:
 
     Raises UserError when there is none.
     """
+    if key is not None and not (key.isascii() and key.isprintable()):
+        raise UserError("an API key is made of plain letters, digits and signs, on one line")
     if url is not None:
-        if urlsplit(url).scheme != "http" or not urlsplit(url).hostname:
-            raise UserError(f"{url!r} is no address; write http://HOST:PORT")
+        _check_url(url)
         return Api(url.rstrip("/"), key)
-    notes = [note for note in home.running() if psutil.pid_exists(int(note.get("pid", -1)))]
+    notes = running(home)
     if not notes:
         raise UserError("nothing runs here; start it with `hands run` or `hands serve`")
-    note = max(notes, key=lambda note: float(note.get("since", 0)))
-    return Api(str(note["url"]), key or note.get("key"))
+    note = max(notes, key=lambda note: note.since)
+    return Api(note.url, key or note.key)
+
+
+def _check_url(url: str) -> None:
+    try:
+        place = urlsplit(url)
+        is_good = place.scheme == "http" and bool(place.hostname) and place.port != 0
+    except ValueError:  # of the port, or of brackets
+        is_good = False
+    if not is_good or not url.isascii() or not url.isprintable():
+        raise UserError(f"{url[:80]!r} is no address; write http://HOST:PORT")
 
 
 def _refused(status: int, body: bytes) -> None:
-    with contextlib.suppress(ValueError):
-        _raise_for(json.loads(body))
-    raise ManyhandsError(f"it answered with status {status}")
+    with contextlib.suppress(ValueError, RecursionError):
+        _raise_for(json.loads(body), status)
+    raise ManyhandsError(f"it answered with status {status}; is it a `hands serve`?")
 
 
-def _raise_for(event: Any) -> None:
+def _raise_for(event: Any, status: int | None = None) -> None:
+    """`status` None: the error came in the middle of an answer."""
     error = event.get("error") if isinstance(event, dict) else None
-    if isinstance(error, dict):
-        raise UserError(str(error.get("message")))
+    if not isinstance(error, dict):
+        return
+    message = str(error.get("message"))
+    if status == BROKEN or error.get("code") == "service_unavailable":
+        raise PeerError(message)
+    if error.get("type") == "server_error":
+        raise ManyhandsError(message)
+    raise UserError(message)

@@ -18,7 +18,7 @@ MOST_BYTES = 1024
 @contextlib.asynccontextmanager
 async def key_presses(pressed: Callable[[str], None]) -> AsyncIterator[bool]:
     """Call `pressed` with each key; True where keys can be read. The terminal is restored."""
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         yield False
         return
     try:

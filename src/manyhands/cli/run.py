@@ -6,6 +6,7 @@ The chat asks over HTTP like everybody else; the swarm runs on an event loop in 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 
@@ -15,7 +16,8 @@ from manyhands.cli.http import Api
 from manyhands.cli.serve import ServeOptions, serve
 from manyhands.domain.settings import Settings
 
-END_DEADLINE_S = 10.0
+END_DEADLINE_S = 30.0
+"""Children, answers and threads have shorter deadlines of their own."""
 
 
 def run(console: Console, options: ServeOptions, settings: Settings) -> None:
@@ -23,16 +25,18 @@ def run(console: Console, options: ServeOptions, settings: Settings) -> None:
     background = _Served(console, options, settings)
     background.thread.start()
     try:
-        url = background.url()
-        talk(open_chat(Api(url, options.api_key), None), console)
-    except KeyboardInterrupt:
-        console.say()
+        url = background.url()  # Ctrl-C in here: it was never ready, which is no success
+        try:
+            talk(open_chat(Api(url, options.api_key), None), console)
+        except KeyboardInterrupt:
+            console.say()
     finally:
         background.end()
+    background.raise_failure()
 
 
 class _Served:
-    """`serve` on a loop of its own; what it fails by is raised where `url` waits."""
+    """`serve` on a loop of its own; what it fails by is raised by `url`, later `raise_failure`."""
 
     def __init__(self, console: Console, options: ServeOptions, settings: Settings) -> None:
         self.thread = threading.Thread(target=self._run, name="swarm", daemon=True)
@@ -55,8 +59,16 @@ class _Served:
     def end(self) -> None:
         """Ask it to end, and wait for that."""
         if self._loop is not None and self.thread.is_alive():
-            self._loop.call_soon_threadsafe(self._asked.set)
+            with contextlib.suppress(RuntimeError):  # it has just ended by itself
+                self._loop.call_soon_threadsafe(self._asked.set)
             self.thread.join(END_DEADLINE_S)
+
+    def raise_failure(self) -> None:
+        """Raise what it fell by after answers could be had, if it did."""
+        while not self._told.empty():
+            told = self._told.get()
+            if isinstance(told, BaseException):
+                raise told
 
     def _run(self) -> None:
         try:

@@ -12,12 +12,17 @@ from manyhands.cli.words import as_size
 def status(console: Console, api: Api) -> None:
     """Print a snapshot of the swarm. Raises what Api raises."""
     swarm = api.get("/swarm")
+    if not isinstance(swarm, dict):
+        raise api.no_swarm()
     if console.as_json:
         console.event("status", **swarm)
         return
-    console.say(f"{api.url}")
-    for model in swarm["models"]:
-        _show_model(console, model, swarm["peers"])
+    try:
+        console.say(f"{api.url}")
+        for model in swarm["models"]:
+            _show_model(console, model, swarm["peers"])
+    except (LookupError, TypeError, ValueError, AttributeError):
+        raise api.no_swarm() from None
 
 
 def _show_model(console: Console, model: dict[str, Any], peers: list[dict[str, Any]]) -> None:
