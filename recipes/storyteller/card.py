@@ -7,7 +7,7 @@ from pathlib import Path
 
 from recipes.storyteller.sampling import Sampled, complete, sample
 from recipes.storyteller.tokens import ASK, STORY
-from recipes.storyteller.training import Made
+from recipes.storyteller.training import Made, Plan
 
 COUNT = 50
 SEED = 7
@@ -71,8 +71,9 @@ taken out.
 for byte, the weights up to floating point. Documents are whole stories in batches of about one
 length, each seeing itself only. The first lessons are tiny and short stories. Six of ten stories in
 the lessons, and 85 of a hundred afterwards, begin with an ask that is read but not learned; to take
-up what it says then counts five times. Three of a hundred documents are several stories in a row,
-up to 1,024 tokens.
+up what it says then counts five times. In the last {Plan().polish} steps the right name and pronoun
+count more than other tokens. Three of a hundred documents are several stories in a row, up to 1,024
+tokens.
 
 | | |
 |---|---|

@@ -7,6 +7,7 @@ position 0 and sees itself only.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from random import Random
 from typing import NamedTuple
@@ -34,12 +35,22 @@ POOL = 384
 IGNORED = -100
 
 
+NAMED_AGAIN = 3.0
+PRONOUNS = 5.0
+"""How much more it counts, in the last lesson, to say the right name again, and he or she."""
+
+PRONOUN = re.compile(r"\b(?:he|she|him|her|his|hers|himself|herself)\b", re.IGNORECASE)
+
+
 class Document(NamedTuple):
-    """Token ids, what each place should say next (IGNORED: nothing), and how much that counts."""
+    """Token ids, what each place should say next (IGNORED: nothing), and how much that counts:
+    `weights` at first, `careful` in the last lesson.
+    """
 
     ids: list[int]
     targets: list[int]
     weights: list[float]
+    careful: list[float]
 
 
 class Batch(NamedTuple):
@@ -48,6 +59,7 @@ class Batch(NamedTuple):
     inputs: torch.Tensor
     targets: torch.Tensor
     weights: torch.Tensor
+    careful: torch.Tensor
     size: int
 
 
@@ -63,6 +75,7 @@ def document(
     coded = made.encode(story.text, add_special_tokens=False)
     told = [tokens.STORY_ID, *coded.ids, tokens.END_ID]
     weights = [1.0] * (len(asked) + len(told) - 1)
+    careful = [1.0] * len(asked) + _careful(coded, story) + [1.0]
     for phrase in (story.cast[0].kind.noun, story.wish, story.place.first):
         first = story.text.lower().find(phrase)
         if ask is None or phrase not in ask or first < 0:
@@ -71,7 +84,19 @@ def document(
             if start < first + len(phrase) and end > first:
                 weights[len(asked) + at] = heeded
     ids = asked + told
-    return Document(ids[:-1], [IGNORED] * len(asked) + told[1:], weights)
+    careful = [max(pair) for pair in zip(weights, careful, strict=True)]
+    return Document(ids[:-1], [IGNORED] * len(asked) + told[1:], weights, careful)
+
+
+def _careful(coded: tokenizers.Encoding, story: Story) -> list[float]:
+    """How much each token of a story counts in the last lesson: who is meant counts more."""
+    letters = [1.0] * len(story.text)
+    for one in story.cast:
+        for again in list(re.finditer(rf"\b{one.name}\b", story.text))[1:]:
+            letters[again.start() : again.end()] = [NAMED_AGAIN] * len(one.name)
+    for word in PRONOUN.finditer(story.text):
+        letters[word.start() : word.end()] = [PRONOUNS] * len(word[0])
+    return [max(letters[start:end], default=1.0) for start, end in coded.offsets]
 
 
 def documents(
@@ -94,7 +119,9 @@ def documents(
                 if len(ids) > context:
                     break
                 targets = [*made_one.targets, IGNORED, *more.targets]
-                made_one = Document(ids, targets, [*made_one.weights, 1.0, *more.weights])
+                weights = [*made_one.weights, 1.0, *more.weights]
+                careful = [*made_one.careful, 1.0, *more.careful]
+                made_one = Document(ids, targets, weights, careful)
         yield made_one
 
 
@@ -123,12 +150,13 @@ def _batch(rows: list[Document]) -> Batch:
     length = max(len(one.ids) for one in rows)
     inputs = torch.full((len(rows), length), tokens.PAD_ID)
     targets = torch.full((len(rows), length), IGNORED)
-    weights = torch.ones(len(rows), length)
+    weights, careful = torch.ones(len(rows), length), torch.ones(len(rows), length)
     for row, one in enumerate(rows):
         inputs[row, : len(one.ids)] = torch.tensor(one.ids)
         targets[row, : len(one.targets)] = torch.tensor(one.targets)
         weights[row, : len(one.weights)] = torch.tensor(one.weights)
-    return Batch(inputs, targets, weights, sum(len(one.ids) for one in rows))
+        careful[row, : len(one.careful)] = torch.tensor(one.careful)
+    return Batch(inputs, targets, weights, careful, sum(len(one.ids) for one in rows))
 
 
 def _encode(made: tokenizers.Tokenizer, text: str) -> list[int]:

@@ -25,12 +25,16 @@ from recipes.storyteller.optimiser import Optimiser
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long and how fast. `lessons`: see `documents`."""
+    """How long and how fast. `lessons`: see `documents`. The last `polish` steps go down again
+    from `polish_height`, and heed more who is meant.
+    """
 
     seed: int = 20
     steps: int = 2300
     warmup: int = 60
     decay: int = 900
+    polish: int = 500
+    polish_height: float = 0.35
     batch_tokens: int = 4096
     lessons: tuple[int, int, int] = (5000, 5000, 5744)
     rate: float = 2e-3
@@ -40,7 +44,9 @@ class Plan:
     keep_every: int = 100
 
     def height_at(self, step: int) -> float:
-        """What share of the full rates a step has: up, level, down."""
+        """What share of the full rates a step has: up, level, down, and once more down."""
+        if step >= self.steps:
+            return self.polish_height * (self.steps + self.polish - step) / self.polish
         up = (step + 1) / self.warmup
         down = (self.steps - step) / self.decay
         return min(1.0, up, down)
@@ -74,8 +80,9 @@ def train(
     stream = batches(
         documents(made, plan.seed, plan.lessons, shape.context), plan.batch_tokens, plan.seed
     )
+    last = plan.steps + plan.polish
     start, losses = time.perf_counter() - spent, []
-    for step, batch in enumerate(islice(stream, first, plan.steps), first):
+    for step, batch in enumerate(islice(stream, first, last), first):
         losses.append(_step(net, optimiser, plan, step, batch, device))
         seen += batch.size
         if (step + 1) % 20 == 0:
@@ -83,14 +90,14 @@ def train(
             mean = sum(losses) / len(losses)
             say(f"step {step + 1} loss {mean:.4f} tokens {seen} seconds {took:.0f}")
             losses = []
-        if (step + 1) % plan.keep_every == 0 or step + 1 == plan.steps:
+        if (step + 1) % plan.keep_every == 0 or step + 1 == last:
             _keep(net, optimiser, folder, step + 1, seen, time.perf_counter() - start)
             if on_kept is not None:
                 on_kept(net, step + 1)
     seconds = time.perf_counter() - start
     parameters = sum(weight.numel() for weight in net.parameters())
     held_out = held_out_loss(net, made, plan, device)
-    return net, Made(parameters, plan.steps, seen, seconds, held_out)
+    return net, Made(parameters, last, seen, seconds, held_out)
 
 
 def _step(
@@ -103,7 +110,8 @@ def _step(
 ) -> float:
     losses = losses_of(net, batch, device)
     learned = (batch.targets != IGNORED).sum().to(device)
-    (losses @ batch.weights.to(device).flatten() / learned).backward()
+    weights = batch.weights if step < plan.steps else batch.careful
+    (losses @ weights.to(device).flatten() / learned).backward()
     torch.nn.utils.clip_grad_norm_(net.parameters(), plan.clip)
     height = plan.height_at(step)
     optimiser.step(plan.matrix_rate * height, plan.rate * height)

@@ -20,7 +20,15 @@ from recipes.storyteller.optimiser import orthogonal
 from recipes.storyteller.training import Plan, losses_of, train
 
 TINY = Shape(vocabulary=512, width=64, inner=96, blocks=3, heads=4, kv_heads=2, context=512)
-PLAN = Plan(steps=60, warmup=5, decay=20, batch_tokens=2048, lessons=(200, 20, 0), keep_every=30)
+PLAN = Plan(
+    steps=60,
+    warmup=5,
+    decay=20,
+    polish=0,
+    batch_tokens=2048,
+    lessons=(200, 20, 0),
+    keep_every=30,
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +56,15 @@ def test_taking_up_what_was_asked_counts_more(made):
     assert set(document(made, story, "Tell me a story.", heeded=5.0).weights) == {1.0}
 
 
+def test_in_the_last_lesson_names_said_again_and_pronouns_count_more(made):
+    story = tell(Random(2))
+    one = document(made, story, None)
+    said = made.decode([t for t, w in zip(one.targets, one.careful, strict=True) if w > 1])
+    hero = story.cast[0].name
+    assert said.count(hero) == story.text.count(hero) - 1
+    assert set(one.weights) == {1.0}
+
+
 def test_batches_hold_whole_documents_and_little_padding(made):
     stream = documents(made, 3, (0, 0, 0), TINY.context)
     for batch in islice(batches(stream, 4096, 3), 20):
@@ -73,6 +90,8 @@ def test_the_rate_goes_up_stays_and_comes_down():
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert set(rates[5:41]) == {1.0}
     assert rates[59] == pytest.approx(0.05)
+    polished = replace(PLAN, polish=10, polish_height=0.5)
+    assert [polished.height_at(60 + step) for step in (0, 5)] == pytest.approx([0.5, 0.25])
 
 
 def test_muon_turns_a_gradient_into_a_rotation():
