@@ -15,7 +15,8 @@ import tiny
 from manyhands.domain.model_spec import TensorSource
 from manyhands.domain.span import Span, even_cuts
 from manyhands.errors import CheckpointError, NotServed, UnknownFamily
-from manyhands.store.checkpoint import Checkpoint
+from manyhands.store.checkpoint import MOST_PAGES, PAGE_BYTES, Checkpoint
+from manyhands.store.weight_files import find_tensors
 
 
 @pytest.fixture(scope="module")
@@ -188,12 +189,78 @@ def test_the_identity_changes_with_an_edge_of_any_tensor(broken, at):
     assert Checkpoint.open(folder).identity() != before
 
 
-def test_the_identity_reads_only_the_edges(folders):
-    checkpoint = Checkpoint.open(folders("llama"))
+@pytest.mark.parametrize("at", range(0, 96 * 64, 611))
+def test_of_a_small_model_every_byte_is_in_its_identity(broken, at):
+    folder = broken("llama")
+    before = Checkpoint.open(folder).identity()
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.1.mlp.down_proj.weight"].view(-1)[at] += 1
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    assert Checkpoint.open(folder).identity() != before
+
+
+@pytest.fixture(scope="module")
+def large(folders, tmp_path_factory):
+    """A folder whose embedding alone is 96 MiB, and where in its file that lies."""
+    folder = shutil.copytree(folders("llama-tied"), tmp_path_factory.mktemp("large") / "model")
+    rows = 96 * 4096
+    rewrite(folder / "config.json", lambda config: config.update(vocab_size=rows))
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.embed_tokens.weight"] = torch.rand(rows, 64, generator=torch.Generator())
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    place = find_tensors(folder)["model.embed_tokens.weight"]
+    return folder, place
+
+
+def test_of_a_large_model_no_more_than_pages_are_read_for_its_identity(large):
+    checkpoint = Checkpoint.open(large[0])
     checkpoint.identity()
-    tensors = len(all_sources(checkpoint))
-    assert 0 < checkpoint.bytes_read <= tensors * 2 * 4096
-    assert checkpoint.bytes_read < checkpoint.stored_bytes(checkpoint.spec.span)
+    pages = 2 * (MOST_PAGES + len(all_sources(checkpoint)))
+    assert 0 < checkpoint.bytes_read <= pages * PAGE_BYTES
+    assert checkpoint.bytes_read < checkpoint.stored_bytes(checkpoint.spec.span) / 2
+
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [(0.001, 0.999), (0.9, 1.0), (0.5, 0.5 + 1 / 96), (0.123, 0.123 + 1 / 96), (0.77, 0.7703)],
+    ids=["all but its ends", "padded", "1 MiB", "1 MiB elsewhere", "30 KiB"],
+)
+def test_a_hole_in_a_large_tensor_is_another_model(large, first, last):
+    """As after a download that was cut off, or a bad disk: the size is right, the bytes are 0."""
+    folder, place = large
+    before, size = Checkpoint.open(folder), place.last - place.first
+    with place.file.open("r+b") as stream:
+        stream.seek(place.first + int(first * size))
+        kept = stream.read(int(last * size) - int(first * size))
+        stream.seek(-len(kept), os.SEEK_CUR)
+        stream.write(bytes(len(kept)))
+        stream.flush()
+        after = Checkpoint.open(folder)
+        told = after.identity(), after.digest(Span(0, 1)), after.digest(Span(1, 3))
+        stream.seek(-len(kept), os.SEEK_CUR)
+        stream.write(kept)
+    again = Checkpoint.open(folder)
+    assert again.identity() != told[0]
+    assert again.digest(Span(0, 1)) != told[1]
+    assert again.digest(Span(1, 3)) == told[2]
+    assert before.spec == again.spec
+
+
+def test_a_digest_is_of_every_byte_of_its_span(large):
+    folder, place = large
+    before = Checkpoint.open(folder)
+    told = before.digest(Span(0, 1))
+    assert before.bytes_read == before.stored_bytes(Span(0, 1))
+    with place.file.open("r+b") as stream:
+        stream.seek(place.first + 5 * PAGE_BYTES + 77)
+        byte = stream.read(1)[0]
+        stream.seek(-1, os.SEEK_CUR)
+        stream.write(bytes([byte ^ 1]))
+        stream.flush()
+        assert Checkpoint.open(folder).digest(Span(0, 1)) != told
+        stream.seek(-1, os.SEEK_CUR)
+        stream.write(bytes([byte]))
+    assert Checkpoint.open(folder).digest(Span(0, 1)) == told
 
 
 def test_a_missing_tensor_is_named_by_the_check_of_its_span_only(broken):

@@ -25,8 +25,15 @@ from manyhands.store.json_file import read_object
 from manyhands.store.safetensors_header import Place
 from manyhands.store.weight_files import find_tensors, model_folder
 
-EDGE_BYTES = 4096
-"""How much of each end of a tensor goes into a model's identity."""
+PAGE_BYTES = 4096
+"""The least that is read of a tensor at a place."""
+
+MOST_PAGES = 8192
+"""So many pages, up to twice as many, go into a model's identity, spread evenly over its weights.
+
+So of a model below 64 MiB every byte is in it, and of a larger one every hole as long as an 8192th
+of its bytes is noticed: 1 MiB of 8 GiB.
+"""
 
 COMPARED_BYTES = 4 * 2**20
 """How much of two tensors is in memory while they are compared."""
@@ -122,18 +129,30 @@ class Checkpoint:
 
     def identity(self) -> ModelId:
         """The model's name: SHA-256 over its spec and, of every tensor it reads, dtype, shape and
-        the first and last 4 KiB. How the weights are cut into files does not matter.
+        pages of 4 KiB spread evenly, both ends among them (see MOST_PAGES). How the weights are cut
+        into files does not matter.
 
-        It tells models apart; it is no proof of integrity (the middle of a tensor is not in it).
+        It tells models apart and notices most downloads that are not whole. It is no proof: a large
+        model's bytes between the pages are not in it; see `digest`.
         """
-        named = hashlib.sha256(b"model-identity\x00" + self.spec.digest().encode())
-        for name in sorted(set(self._names(self.spec.span))):
+        every = max(1, self.stored_bytes(self.spec.span) // (MOST_PAGES * PAGE_BYTES))
+        return ModelId(self._hashed("model-identity", self.spec.span, every * PAGE_BYTES))
+
+    def digest(self, span: Span) -> str:
+        """SHA-256 over the spec and every byte of a span's tensors: all of it is read, which takes
+        as long as that. Two folders with one digest hold the same weights there.
+        """
+        return self._hashed("model-weights", span, PAGE_BYTES)
+
+    def _hashed(self, purpose: str, span: Span, every: int) -> str:
+        """Of every `every` bytes of each tensor one page, and its last one."""
+        named = hashlib.sha256(f"{purpose}\0{self.spec.digest()}".encode())
+        for name in sorted(set(self._names(span))):
             place = self._place(name)
             named.update(canonical_bytes([name, place.dtype, place.shape]))
-            size = place.last - place.first
-            named.update(self._bytes(place, 0, min(size, EDGE_BYTES)))
-            named.update(self._bytes(place, max(0, size - EDGE_BYTES), size))
-        return ModelId(named.hexdigest())
+            for first, last in _sampled(place.last - place.first, every):
+                named.update(self._bytes(place, first, last))
+        return named.hexdigest()
 
     def stored_bytes(self, span: Span) -> int:
         """Bytes that the span's tensors take in the files, each counted once."""
@@ -197,6 +216,15 @@ class Checkpoint:
             raise CheckpointError(f"{place.file} cannot be read: {error.strerror}") from error
         self.bytes_read += filled
         return buffer.toreadonly()
+
+
+def _sampled(size: int, every: int) -> Iterator[tuple[int, int]]:
+    """Which bytes of `size` to read: all, in pieces, where `every` is a page; else pages."""
+    piece = PAGE_BYTES if every > PAGE_BYTES else COMPARED_BYTES
+    for first in range(0, size, max(every, piece)):
+        yield first, min(first + piece, size)
+    if every > PAGE_BYTES:
+        yield max(0, size - PAGE_BYTES), size
 
 
 def _stamp(file: Path | int) -> tuple[int, int, int]:
