@@ -133,7 +133,7 @@ async def test_peers_outlive_their_first_certificates_and_meet_again(caplog):
         ben.node.directory.join(anna.node.peer, anna.address)
         async with asyncio.timeout(60):
             await heard_of(anna, ben, 0)
-            while "showed has ended" not in caplog.text:
+            while "showed has ended" not in caplog.text:  # noqa: ASYNC110 (nothing tells)
                 await asyncio.sleep(0.05)
             # said a second later, so over a new connection
             later = anna.node.directory.swarm.peers[anna.node.peer].sequence + 1000
