@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import signal
 import socket
 from dataclasses import replace
@@ -12,7 +14,7 @@ import pytest
 
 from api_events import blocks
 from api_house import CHAT, DEADLINE_S, house
-from manyhands.api.listening import serving_http
+from manyhands.api.listening import bound_http, serving_http
 from manyhands.api.serving import Serving
 from manyhands.errors import UserError
 
@@ -44,7 +46,7 @@ def test_any_free_port_is_taken_and_freed_and_taken_again(served):
 
 def test_a_taken_port_says_what_to_try(served):
     port = int(served.url.rpartition(":")[2])
-    with pytest.raises(UserError, match="--port"):
+    with pytest.raises(UserError, match="--http-port"):
         served.run(status(served.serving, port=port))
 
 
@@ -128,15 +130,39 @@ def test_closing_ends_open_streams_with_a_word(llama):
         assert not any(one.is_done for one in seen)
 
 
-def test_closing_does_not_wait_for_a_request_that_never_comes(llama):
-    with house(llama, peers=1) as built:
-        address = ("127.0.0.1", int(built.url.rpartition(":")[2]))
-        half = socket.create_connection(address)
-        half.sendall(
-            b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\n"
-            b"content-type: application/json\r\ncontent-length: 100\r\n\r\n{"
-        )
-        silent = socket.create_connection(address)
-    for one in (half, silent):
-        one.settimeout(DEADLINE_S)
-        one.close()
+def test_closing_does_not_wait_for_a_request_that_never_comes(llama, caplog):
+    with contextlib.ExitStack() as stack:
+        with house(llama, peers=1) as built:
+            address = ("127.0.0.1", int(built.url.rpartition(":")[2]))
+            half = stack.enter_context(socket.create_connection(address, DEADLINE_S))
+            half.sendall(
+                b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\n"
+                b"content-type: application/json\r\ncontent-length: 100\r\n\r\n{"
+            )
+            answer = stack.enter_context(half.makefile("rb"))
+            assert b" 100 " in answer.readline()  # it waits for the rest now
+            stack.enter_context(socket.create_connection(address, DEADLINE_S))
+        assert answer.read().endswith(b'"closing"}}')
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
+
+
+async def test_a_port_may_be_bound_before_there_is_anything_to_serve(served):
+    listening = await bound_http(port=0)
+    place = listening.getsockname()
+    with pytest.raises(UserError, match="--http-port"):
+        await bound_http(port=place[1])
+    with socket.create_connection(place, DEADLINE_S) as early:
+        early.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        async with serving_http(served.serving, listening=listening) as url:
+            assert url == f"http://127.0.0.1:{place[1]}"
+            with early.makefile("rb") as answer:
+                assert b" 200 " in await asyncio.to_thread(answer.readline)
+    assert listening.fileno() == -1
+
+
+async def test_a_socket_that_was_given_is_closed_whatever_goes_wrong(served):
+    listening = await bound_http(port=0)
+    with pytest.raises(UserError, match="MANYHANDS_API_KEY"):
+        async with serving_http(served.serving, "0.0.0.0", listening=listening):
+            pass
+    assert listening.fileno() == -1

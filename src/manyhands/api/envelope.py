@@ -12,7 +12,7 @@ import random
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from manyhands.api.refusals import Refusal, RequestRefused, refusal_of
+from manyhands.api.refusals import Refusal, RequestRefused, closing_refusal, refusal_of
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +49,14 @@ class Envelope:
                 await _too_large().response()(scope, receive, named)
             else:
                 await self._app(scope, _Body(receive), named)
+        except asyncio.CancelledError:  # closing did not wait for it any longer
+            if not is_started:
+                await closing_refusal().response()(scope, receive, named)
+            raise
         except Exception as error:
-            if is_started:
-                raise
             log.exception("request %s failed by a mistake of ours", name)
+            if is_started:
+                raise  # which ends the connection
             await refusal_of(error).response()(scope, receive, named)
 
 

@@ -89,6 +89,12 @@ class RequestRefused(HTTPException):
         self.refusal = Refusal(status, message, param, code, headers or {})
 
 
+def closing_refusal() -> Refusal:
+    """What is told of everything that a server's end cuts off."""
+    why = "this server is closing; ask again when it is back"
+    return Refusal(503, why, code="closing")
+
+
 def refusal_of(error: Exception) -> Refusal:
     """What is told of an error; of one that is not ours only that it is in the log."""
     match error:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from starlette.types import Receive
 
 from manyhands.api.asked import Choice
-from manyhands.api.refusals import RequestRefused
+from manyhands.api.refusals import RequestRefused, closing_refusal
 from manyhands.api.token_log import LoggedToken
 from manyhands.errors import ManyhandsError
 
@@ -150,5 +150,5 @@ async def _watch(receive: Receive, events: Events) -> None:
 
 async def _close(closing: asyncio.Event, events: Events) -> None:
     await closing.wait()
-    why = "this server is closing; ask again when it is back"
-    await events.put(Failed(RequestRefused(503, why, code="closing")))
+    refusal = closing_refusal()
+    await events.put(Failed(RequestRefused(refusal.status, refusal.message, code=refusal.code)))

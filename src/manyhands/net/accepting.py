@@ -49,14 +49,17 @@ def origin(host: str) -> str | None:
 
 
 class Accepting:
-    """Use within one event loop: `open`, and in the end `stop`, which ends greetings as well."""
+    """Use within one event loop: `open`, and in the end `stop`, which ends greetings as well.
+
+    With `first_byte_s` None clients are greeted before they have spoken.
+    """
 
     def __init__(
         self,
         greet: Greet,
         places: int,
         *,
-        first_byte_s: float = FIRST_BYTE_S,
+        first_byte_s: float | None = FIRST_BYTE_S,
         origin: Callable[[str], str | None] = origin,
     ) -> None:
         self._greet, self._places, self._first_byte_s = greet, places, first_byte_s
@@ -142,6 +145,9 @@ class Accepting:
                     del self._taken[name]
 
     async def _listen_to(self, client: socket.socket) -> None:
+        if self._first_byte_s is None:
+            await self._greet(client)
+            return
         has_said = False
         try:
             async with asyncio.timeout(self._first_byte_s):
