@@ -14,8 +14,9 @@ demo: $(BASE)
 	$(BIN)/hands demo
 
 $(BASE): pyproject.toml constraints.txt
+	@echo "once: the base package into $(VENV), 37 MB to download"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -c constraints.txt -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	touch $(BASE)
 
 setup: $(READY)

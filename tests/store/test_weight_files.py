@@ -97,7 +97,10 @@ def test_another_format_is_refused_with_the_way_to_convert_it(tmp_path, name):
         find_tensors(tmp_path)
 
 
-def test_an_empty_folder_is_an_unfinished_download(tmp_path):
+def test_an_empty_folder_is_no_model_folder_and_one_with_a_config_an_unfinished_download(tmp_path):
+    with pytest.raises(CheckpointError, match="it is no model folder"):
+        find_tensors(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match="not complete"):
         find_tensors(tmp_path)
 

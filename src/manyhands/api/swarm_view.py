@@ -110,8 +110,6 @@ def _peer(record: PeerRecord, me: PeerId, models: Sequence[ServedModel]) -> Json
         "device": {
             "kind": device.kind,
             "memory_bytes": device.memory_bytes,
-            "read_bytes_per_s": device.read_bytes_per_s,
-            "flops_per_s": device.flops_per_s,
         },
         "kernels": record.kernels,
         "room_bytes": record.room_bytes,

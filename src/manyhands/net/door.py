@@ -117,6 +117,12 @@ class Door:
         log.log(logging.WARNING if is_due else logging.INFO, text)
 
 
+_NO_DOOR = (
+    "{}:{} answers, but is no door of a swarm; of its three ports (HTTP, peers, door) take the one "
+    "in the line that `hands run` printed"
+)
+
+
 async def knock(
     host: str,
     port: int,
@@ -147,8 +153,10 @@ async def knock(
             f"({error.verify_message}); if it was founded anew, ask for an invite"
         ) from error
     except ssl.SSLError as error:
-        raise PeerLost(f"{host}:{port} is no door of a swarm: {error.reason or error}") from error
-    except (OSError, UnicodeError, asyncio.IncompleteReadError) as error:
+        raise PeerLost(f"{_NO_DOOR.format(host, port)} ({error.reason or error})") from error
+    except asyncio.IncompleteReadError as error:
+        raise PeerLost(_NO_DOOR.format(host, port)) from error
+    except (OSError, UnicodeError) as error:
         raise PeerLost(
             f"nobody opened at {host}:{port} ({error}); see that the swarm runs there, and that "
             "this is the address it printed"

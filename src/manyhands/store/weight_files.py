@@ -166,4 +166,9 @@ def _other_format(folder: Path) -> str:
     pickled = first(".bin") or first(".pth")
     if pickled is not None:
         return f"{folder / pickled} is a PyTorch pickle file; only safetensors are read; {_CONVERT}"
-    return f"{folder} holds no {SINGLE} and no {INDEX}; the download is not complete, run it again"
+    what = (
+        "its download is not complete, run it again"
+        if "config.json" in names
+        else "it is no model folder: one has config.json and safetensors files"
+    )
+    return f"{folder} holds no {SINGLE} and no {INDEX}; {what}"

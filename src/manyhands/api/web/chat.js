@@ -90,7 +90,7 @@ function request() {
   const body = {
     model: model()?.name,
     temperature: Number(byId("temperature").value),
-    max_tokens: Math.max(1, Math.round(Number(byId("most").value)) || 256),
+    max_tokens: Math.max(1, Math.round(Number(byId("most").value)) || 600),
   };
   const seed = byId("seed").value;
   if (seed !== "") body.seed = Number(seed);
@@ -133,7 +133,7 @@ async function answer() {
       },
     });
     tokens = told.tokens;
-    if (told.finish === "length") end = ["as long as was asked for"];
+    if (told.finish === "length") end = ["reached “Most tokens”, see Settings"];
   } catch (error) {
     end = [error.name === "AbortError" ? "stopped" : describe(error)];
     item.classList.toggle("failed", error.name !== "AbortError");

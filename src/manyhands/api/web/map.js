@@ -163,9 +163,8 @@ function bar({ first, last }, kind, title) {
   return made;
 }
 
-function device({ device: { kind, memory_bytes: bytes, read_bytes_per_s: rate }, kernels }) {
+function device({ device: { kind, memory_bytes: bytes }, kernels }) {
   const parts = [kind, `${(bytes / 2 ** 30).toFixed(1)} GiB`];
-  if (rate) parts.push(`${(rate / 1e9).toFixed(1)} GB/s`);
   if (kernels) parts.push(kernels.split("-").slice(0, 2).join(" "));
   return parts.join(" · ");
 }
