@@ -48,9 +48,11 @@ def test_a_stream_goes_on_when_a_peer_is_killed_and_says_how_long_it_took(llama,
         assert said[-1].is_done
         assert text_of(said) == undisturbed
         remarks = [one.comment for one in said if one.comment.startswith("manyhands ")]
-        (remark,) = [json.loads(text.removeprefix("manyhands ")) for text in remarks]
+        remark, label = [json.loads(text.removeprefix("manyhands ")) for text in remarks]
         assert remark["choice"] == 0
         assert 0 < remark["recovered_s"] < DEADLINE_S
+        (kernels,) = label["kernels"]
+        assert kernels.startswith("numpy-fp32-")
 
 
 def test_a_whole_answer_and_the_usual_client_notice_nothing_but_a_header(llama, undisturbed):
@@ -60,6 +62,7 @@ def test_a_whole_answer_and_the_usual_client_notice_nothing_but_a_header(llama, 
         killing.result(DEADLINE_S)
         assert raw.parse().choices[0].message.content == undisturbed
         assert float(raw.headers["x-manyhands-recovered-s"]) > 0
+        assert raw.headers["x-manyhands-kernels"].startswith("numpy-fp32-")
 
 
 def thirds_only(opened: Opened) -> Opened:

@@ -6,7 +6,8 @@ Knows nothing of how answers are sent.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from manyhands.api.forms import ChatForm, CompletionForm, Form, Heading
 from manyhands.api.refusals import RequestRefused
 from manyhands.api.token_log import TokenLog
 from manyhands.node.answer import Answer
-from manyhands.node.speaker import Prompt, Speaker
+from manyhands.node.speaker import Speaker
 
 COMPLETION_TOKENS = 16
 """What OpenAI's completions say when no max_tokens is given."""
@@ -26,6 +27,9 @@ COMPLETION_TOKENS = 16
 DEFAULT_TEMPERATURE = 1.0
 
 MOST_ANSWERS = 128
+
+MOST_NAME, MOST_NAMES = 100, 32
+"""Of kernel sets: characters, and how many are told."""
 
 PLAIN = ("top_p", "min_p", "frequency_penalty", "presence_penalty", "repetition_penalty")
 """Fields that mean here what they mean there."""
@@ -63,6 +67,14 @@ class Asked:
             round(seconds, 6) for choice in self.choices for seconds in choice.answer.recovered_s
         ]
 
+    def kernels(self) -> list[str]:
+        """Kernel sets that computed the answers so far, each once, fit for a header."""
+        return _shown([name for choice in self.choices for name in choice.answer.kernels])
+
+    def kernels_of(self, index: int) -> list[str]:
+        """Those of one answer."""
+        return _shown(self.choices[index].answer.kernels)
+
 
 async def chat_asked(body: ChatBody, desk: Desk) -> Asked:
     """A chat. Raises RequestRefused, UserError."""
@@ -77,7 +89,7 @@ async def chat_asked(body: ChatBody, desk: Desk) -> Asked:
             "messages",
             "no_chat_template",
         )
-    ids = await desk.ids(speaker, messages)
+    ids = await desk.chat_ids(speaker, messages, "messages")
     logprobs = max(body.top_logprobs or 0, 1) if body.logprobs else 0
     most = body.max_completion_tokens or body.max_tokens or max(speaker.context - len(ids), 1)
     sampling = _sampling(body, speaker, desk)
@@ -109,14 +121,14 @@ async def completion_asked(body: CompletionBody, desk: Desk) -> Asked:
     choices: list[Choice] = []
     prompt_tokens = 0
     for prompt in prompts:
-        if not isinstance(prompt, str):
+        if isinstance(prompt, str):
+            echo, ids = prompt, await desk.text_ids(speaker, prompt, "prompt")
+        else:
             _check_length(len(prompt), speaker, "prompt")
-        ids = await desk.ids(speaker, prompt)
+            ids = speaker.ids(prompt)
+            echo = await desk.text(speaker, ids) if body.echo else ""
         prompt_tokens += len(ids)
-        echo = ""
-        if body.echo:
-            echo = prompt if isinstance(prompt, str) else await desk.text(speaker, ids)
-        choices += await ask.choices(len(choices), ids, "prompt", echo)
+        choices += await ask.choices(len(choices), ids, "prompt", echo if body.echo else "")
     return ask.asked(CompletionForm(), choices, prompt_tokens, ignored)
 
 
@@ -180,6 +192,12 @@ class _Ask:
         )
 
 
+def _shown(kernels: Iterable[str]) -> list[str]:
+    """Names that peers gave themselves: visible ASCII, nothing that ends a list or a header."""
+    names = (re.sub(r"[^!-+\-.-~]", "?", name)[:MOST_NAME] for name in kernels)
+    return list(dict.fromkeys(name for name in names if name))[:MOST_NAMES]
+
+
 def _check_length(tokens: int, speaker: Speaker, param: str) -> None:
     """Raise RequestRefused for a prompt that leaves no room for an answer."""
     if tokens >= speaker.context:
@@ -216,10 +234,10 @@ def _sampling(body: AskBody, speaker: Speaker, desk: Desk) -> dict[str, Any]:
     return {**values, "logit_bias": biases}
 
 
-def _prompts(prompt: str | list[int] | list[str] | list[list[int]]) -> list[Prompt]:
+def _prompts(prompt: str | list[int] | list[str] | list[list[int]]) -> list[str | list[int]]:
     if isinstance(prompt, str):
         return [prompt]
-    several: list[Prompt] = []
+    several: list[str | list[int]] = []
     ids: list[int] = []
     for one in prompt:
         if isinstance(one, int):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,10 +15,16 @@ from manyhands.api.refusals import RETRY_AFTER_S, RequestRefused
 from manyhands.api.serving import Serving
 from manyhands.api.token_log import TokenTexts
 from manyhands.errors import UserError
-from manyhands.node.speaker import Prompt, Speaker
+from manyhands.node.speaker import Speaker
 
 MOST_REQUESTS = 64
 """Requests for answers at a time; a swarm of this size is busy long before."""
+
+LONG_CHARACTERS = 1 << 16
+"""A text over this takes its turn to be encoded: some 30 ms."""
+
+LEAST_TOKEN_CHARACTERS = 32
+"""What one token is taken to cover at least: several unknown characters may be one token."""
 
 MOST_VIEWERS = 64
 """Open streams of the swarm's events."""
@@ -43,7 +50,8 @@ class Desk:
         self._by_name = {speaker.name: speaker for speaker in serving.speakers}
         self._texts: dict[str, TokenTexts] = {}
         self._abilities = {name: _abilities(one) for name, one in self._by_name.items()}
-        self._encoding = threading.Lock()
+        self._rendering = threading.Lock()
+        self._a_long_one = asyncio.Semaphore(1)
 
     def speaker(self, name: str | None) -> Speaker:
         """The model of this name; the first one for None. Raises RequestRefused."""
@@ -69,17 +77,34 @@ class Desk:
             self._texts[speaker.name] = TokenTexts(speaker.tokenizer)
         return self._texts[speaker.name]
 
-    async def ids(self, speaker: Speaker, prompt: Prompt) -> tuple[int, ...]:
-        """Token ids of a prompt, made beside the event loop: the peer's beats go on meanwhile.
+    async def text_ids(self, speaker: Speaker, text: str, param: str) -> tuple[int, ...]:
+        """Token ids of a text, made beside the event loop: the peer's beats go on meanwhile.
 
-        Raises UserError.
+        Of long texts one at a time, so that short ones find a thread. Raises UserError, and
+        RequestRefused (it names `param`) for a text that cannot fit.
         """
+        _check_characters(text, speaker, param)
+        async with self._turn(len(text)):
+            return await asyncio.to_thread(speaker.ids, text)
 
-        def encode() -> tuple[int, ...]:
-            with self._encoding:  # a template renders one chat at a time
-                return speaker.ids(prompt)
+    async def chat_ids(
+        self, speaker: Speaker, messages: Sequence[dict[str, str]], param: str
+    ) -> tuple[int, ...]:
+        """The same of a chat, whose template may leave out some of what was sent."""
 
-        return await asyncio.to_thread(encode)
+        def render() -> str:
+            with self._rendering:  # a template renders one chat at a time
+                return speaker.chat_text(messages)
+
+        async with self._turn(sum(len(one["content"]) for one in messages)):
+            text = await asyncio.to_thread(render)
+            _check_characters(text, speaker, param)
+            encode = functools.partial(speaker.tokenizer.encode, add_special=False)
+            return tuple(await asyncio.to_thread(encode, text))
+
+    def _turn(self, characters: int) -> contextlib.AbstractAsyncContextManager[object]:
+        is_long = characters > LONG_CHARACTERS
+        return self._a_long_one if is_long else contextlib.nullcontext()
 
     async def text(self, speaker: Speaker, ids: Sequence[int]) -> str:
         """The text of token ids."""
@@ -103,6 +128,19 @@ class Desk:
     def named(self, prefix: str) -> str:
         """A name for an answer."""
         return f"{prefix}{self.serving.chance.getrandbits(96):024x}"
+
+
+def _check_characters(text: str, speaker: Speaker, param: str) -> None:
+    """Raise RequestRefused for a text that no cutting into tokens makes fit: cheap to know."""
+    longest = max(speaker.tokenizer.longest_token, LEAST_TOKEN_CHARACTERS)
+    if len(text) > speaker.context * longest:
+        raise RequestRefused(
+            400,
+            f"the prompt has {len(text)} characters, far over the context of {speaker.context} "
+            "tokens; shorten the prompt",
+            param,
+            "context_length_exceeded",
+        )
 
 
 def _abilities(speaker: Speaker) -> Abilities:

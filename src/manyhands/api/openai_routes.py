@@ -37,10 +37,10 @@ def openai_routes(desk: Desk) -> APIRouter:
 
     @routes.post("/chat/completions", summary="Go on with a chat")
     async def chat(body: ChatBody) -> Response:
-        return Spoken(await chat_asked(body, desk), desk)
+        return Spoken(lambda: chat_asked(body, desk), desk)
 
     @routes.post("/completions", summary="Go on with a text")
     async def completion(body: CompletionBody) -> Response:
-        return Spoken(await completion_asked(body, desk), desk)
+        return Spoken(lambda: completion_asked(body, desk), desk)
 
     return routes

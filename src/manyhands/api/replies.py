@@ -7,7 +7,7 @@ An error before the first token has its own status. One in the middle of a strea
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -30,14 +30,15 @@ CLIENT_GONE = 499
 class Spoken(Response):
     """Speaks while it is sent, and stops when its reader leaves."""
 
-    def __init__(self, asked: Asked, desk: Desk) -> None:
+    def __init__(self, ask: Callable[[], Awaitable[Asked]], desk: Desk) -> None:
         super().__init__()
-        self._asked, self._desk = asked, desk
+        self._ask, self._desk = ask, desk
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request. Raises RequestRefused when too many are at work."""
-        asked, desk = self._asked, self._desk
+        """Answer one request. Raises RequestRefused when too many are at work, and as `ask`."""
+        desk = self._desk
         with desk.a_request():
+            asked = await self._ask()
             async with speaking(asked.choices, receive, desk.closing) as events:
                 if asked.is_stream:
                     ended = await stream(asked, events, EventStream(send))
@@ -80,6 +81,8 @@ async def _whole(asked: Asked, events: Events) -> Response:
     ]
     counts = usage(asked.prompt_tokens, asked.completion_tokens())
     headers = _headers(asked)
+    if kernels := asked.kernels():
+        headers["x-manyhands-kernels"] = ", ".join(kernels)
     if recovered := asked.recovered_s():
         headers["x-manyhands-recovered-s"] = ", ".join(map(str, recovered))
     return json_response(asked.heading.over(form.whole, choices, counts), headers)
@@ -124,6 +127,8 @@ async def _tell(asked: Asked, event: Event | None, out: EventStream) -> None:
         case Piece(index, text, tokens):
             await out.data(_chunk(asked, asked.form.delta(index, text, tokens)))
         case Ended(index, finish):
+            if kernels := asked.kernels_of(index):
+                await _remark(out, {"choice": index, "kernels": kernels})
             await out.data(_chunk(asked, asked.form.ending(index, finish)))
         case Recovered(index, seconds):
             await _remark(out, {"choice": index, "recovered_s": round(seconds, 6)})

@@ -81,8 +81,12 @@ class Speaker:
             return ids
         if all(isinstance(item, Mapping) for item in items):
             messages: Any = items
-            return tuple(self.tokenizer.render(messages, now=self._now() if self._now else None))
+            return tuple(self.tokenizer.encode(self.chat_text(messages), add_special=False))
         raise UserError(f"{PROMPT_FORMS}")
+
+    def chat_text(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        """A chat as the text whose tokens `ids` gives, by the template. Raises UserError."""
+        return self.tokenizer.render_text(messages, now=self._now() if self._now else None)
 
     def answer(
         self,

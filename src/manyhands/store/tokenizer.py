@@ -6,6 +6,7 @@ holds the chat template. Knows nothing of models, sessions or clocks.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -69,6 +70,11 @@ class Tokenizer:
     def size(self) -> int:
         """Number of tokens, added ones counted."""
         return self._inner.get_vocab_size(with_added_tokens=True)
+
+    @functools.cached_property
+    def longest_token(self) -> int:
+        """Characters of the longest token as the file writes it; of text it covers no more."""
+        return max(map(len, self._inner.get_vocab(with_added_tokens=True)), default=0)
 
     @property
     def has_chat_template(self) -> bool:
