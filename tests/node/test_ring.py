@@ -14,6 +14,7 @@ from manyhands.errors import BadSampling, ContextOverflow, ResourceError
 from manyhands.node.ring import Ring, Terms
 from manyhands.node.rules import ALL_RULES
 from manyhands.node.setback import Setback
+from manyhands.plan.cost import Cost
 from manyhands.sim.virtual_loop import run_virtual
 from node_cases import (
     ANNA,
@@ -55,7 +56,7 @@ def with_ring(test, route=ROUTE) -> None:
 
     async def main():
         links = RecordingLinks()
-        terms = Terms(SESSION, OWNER, MODEL_ID, SPEC, PROFILE, Sampling(), 0, SPEC.context)
+        terms = Terms(SESSION, OWNER, MODEL_ID, SPEC, PROFILE, Sampling(), 0, SPEC.context, Cost())
         clock = asyncio.get_running_loop().time
         ring = Ring(terms, Empty(), clock, SETTINGS, links.send, ALL_RULES)
         ring.begin(route)

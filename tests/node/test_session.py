@@ -12,12 +12,13 @@ import frame_rows
 from manyhands.codec import codec
 from manyhands.domain.messages import Gap, Refused, SessionClose
 from manyhands.domain.settings import Settings
-from manyhands.domain.work import Result, Want
+from manyhands.domain.work import Result, Sampling, Want
 from manyhands.errors import BadSampling, ContextOverflow, NotServed, ResourceError, UserError
 from manyhands.node.setback import Setback
+from manyhands.sim.fleet import Fleet, Member
 from manyhands.sim.hash_engine import HashEngine
-from manyhands.sim.virtual_loop import VirtualCompute
-from node_cases import SPEC, true_tokens
+from manyhands.sim.virtual_loop import VirtualCompute, run_virtual
+from node_cases import DEVICE, LOWER, SPEC, UPPER, model, true_tokens
 from session_house import at_home
 
 TOKENS = tuple(range(3, 28))
@@ -285,6 +286,24 @@ def test_the_same_refusal_twice_is_raised_and_after_progress_it_counts_anew():
             await recovery.run(refusal(ResourceError("still no room")))
 
     at_home(test)
+
+
+def test_stand_ins_are_given_what_fits_in_the_numbers_that_the_engine_keeps():
+    async def main():
+        one = replace(model(), load=lambda span: HashEngine(SPEC, span), bytes_per_weight=1000.0)
+        members = (Member(can_load=False), *(Member((s,), False) for s in (LOWER, UPPER)))
+        async with Fleet(1, one, (*members, Member(), Member())) as fleet:
+            session = await fleet.nodes[0].owner.open(one, Sampling(), 0)
+            for spare in fleet.nodes[3:]:  # each has room for one of the two layers of LOWER
+                spare.holdings._device = replace(DEVICE, memory_bytes=1700)
+                spare.directory.announce()
+            await asyncio.sleep(1.0)
+            fleet.kill(1)
+            assert tokens(await session.run(TOKENS, ALL)) == true_tokens(TOKENS)
+            stood_in = {fleet.number(peer) for peer in session.ring.route.peers()}
+            assert stood_in == {2, 3, 4}
+
+    run_virtual(main)
 
 
 @pytest.mark.parametrize("load_s", [20.0, 40.0, 100.0])

@@ -16,6 +16,7 @@ from manyhands.node.peers import Clock, Loss
 from manyhands.node.ring import FromStage, Terms, View
 from manyhands.node.rules import ALL_RULES, Rules
 from manyhands.node.session import Session
+from manyhands.plan.cost import Cost
 
 
 class Owner:
@@ -66,6 +67,7 @@ class Owner:
             sampling=sampling,
             prompt_length=prompt_length,
             context_limit=limit,
+            cost=Cost(bytes_per_weight=model.bytes_per_weight, bytes_per_kv=model.bytes_per_kv),
         )
         session = Session(terms, self._view, self._clock, self._settings, self._send, self._rules)
         self._sessions[name] = session

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 
 from manyhands.domain.ids import PeerId, short
 from manyhands.domain.messages import Ready, Replay, Replayed, Rewire
@@ -16,7 +17,6 @@ from manyhands.errors import DeadlinePassed, ManyhandsError, NoStandIn
 from manyhands.node.ring import Ring
 from manyhands.node.setback import Setback
 from manyhands.node.stage import history_digest
-from manyhands.plan.cost import Cost
 from manyhands.plan.recovery import OWNER, Facts, ReplaySpan, chunks, new_route, replays, stand_ins
 from manyhands.plan.routing import route_s
 
@@ -145,7 +145,7 @@ class Recovery:
             ring.view.swarm,
             terms.spec,
             facts,
-            Cost(context=ring.confirmed),
+            replace(terms.cost, context=ring.confirmed),
             lost=suspects[0],
             broken=suspects[1],
         )
@@ -174,7 +174,7 @@ class Recovery:
     def _expect(self, route: Route) -> None:
         """Tell the watch how long the plan thinks that one chunk takes."""
         ring = self._ring
-        swarm, cost = ring.view.swarm, Cost(tokens=ring.settings.chunk_tokens)
+        swarm, cost = ring.view.swarm, replace(ring.terms.cost, tokens=ring.settings.chunk_tokens)
         if all(stage.peer in swarm.peers for stage in route.stages):
             ring.liveness.expect(route_s(swarm, ring.terms.spec, ring.terms.owner, route, cost))
 

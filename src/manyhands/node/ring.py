@@ -34,6 +34,7 @@ from manyhands.node.liveness import Liveness
 from manyhands.node.peers import Clock, Loss
 from manyhands.node.rules import Rules
 from manyhands.node.setback import Setback, Suspicions
+from manyhands.plan.cost import Cost
 
 
 class View(Protocol):
@@ -49,7 +50,7 @@ class View(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What does not change in a session's life."""
+    """What does not change in a session's life. `cost` has the sizes of the model's numbers."""
 
     session: SessionId
     owner: PeerId
@@ -59,6 +60,7 @@ class Terms:
     sampling: Sampling
     prompt_length: int
     context_limit: int
+    cost: Cost
 
 
 @dataclass(frozen=True, slots=True)
