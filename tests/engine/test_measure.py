@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
+import signal
 import sys
+import threading
 import time
 
 import pytest
@@ -145,3 +148,34 @@ def test_a_child_that_does_not_start_is_an_error(tmp_path):
 
 def test_memory_that_is_free_is_more_than_none():
     assert free_memory_bytes() > 2**20
+
+
+def test_measuring_is_stopped_and_its_child_with_it(child, tmp_path):
+    file = tmp_path / "pid"
+    asleep = child(
+        "import os, pathlib", f"pathlib.Path({str(file)!r}).write_text(str(os.getpid()))",
+        "time.sleep(600)",
+    )  # fmt: skip
+    stop, failed = threading.Event(), []
+
+    def work():
+        try:
+            measure("numpy", deadline_s=600, child=asleep, stop=stop)
+        except ResourceError as error:
+            failed.append(str(error))
+
+    working = threading.Thread(target=work)
+    working.start()
+    until_s = time.monotonic() + 60
+    while not (file.exists() and file.read_text()):
+        assert time.monotonic() < until_s
+        time.sleep(0.05)
+    pid = int(file.read_text())
+    if os.name == "posix":
+        assert os.getsid(pid) != os.getsid(0)  # a Ctrl-C in our terminal is not for the child
+    stop.set()
+    working.join(60)
+    assert failed == ["measuring this machine was stopped"]
+    if os.name == "posix":
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)

@@ -11,6 +11,7 @@ import json
 import math
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ LEAST_BYTES, MOST_BYTES = 1 << 28, 1 << 30
 
 BEYOND_CACHE = 1.5
 """Weights read, in last-level caches: below 1 they might never leave the cache."""
+
+LOOK_EVERY_S = 0.1
+"""Whether to go on waiting for the child."""
 
 MEMORY_SHARE = 0.25
 """The most of the free memory that measuring takes."""
@@ -64,14 +68,16 @@ def measure(
     threads: int | None = None,
     weight_bytes: int | None = None,
     child: Sequence[str] = CHILD,
+    stop: threading.Event | None = None,
 ) -> Measured:
     """Measure what `choice.choose` would use here for a checkpoint of bfloat16.
 
     Takes two to four seconds, most of it starting Python and torch. `weight_bytes` is how much is
     read for one figure; None is beyond the cache. With `auto`, an engine that crashes is told in
     `note` and numpy is measured instead. Raises BadSetting as `choose` does, and ResourceError when
-    the child crashes, says nonsense, or is not done within `deadline_s`.
+    the child crashes, says nonsense, is not done within `deadline_s`, or is ended by `stop`.
     """
+    stop = stop or threading.Event()
     start, busy = time.monotonic(), _busy()
     wanted: dict[str, Any] = {
         "engine": engine,
@@ -81,12 +87,12 @@ def measure(
     }
     note = ""
     try:
-        told = _ask(child, wanted, deadline_s)
+        told = _ask(child, wanted, deadline_s, stop)
     except _Crash as crash:
         if engine != "auto":
             raise
         wanted.update(engine="numpy", dtype="auto", threads=None)
-        told = _ask(child, wanted, deadline_s - (time.monotonic() - start))
+        told = _ask(child, wanted, deadline_s - (time.monotonic() - start), stop)
         note = f"numpy was measured, since the usual engine failed: {crash}"
     device = Device(
         kind="cpu",
@@ -117,18 +123,12 @@ class _Crash(ResourceError):
     """The child ended by itself without figures; what it ran may run otherwise."""
 
 
-def _ask(child: Sequence[str], wanted: dict[str, Any], deadline_s: float) -> dict[str, Any]:
+def _ask(
+    child: Sequence[str], wanted: dict[str, Any], deadline_s: float, stop: threading.Event
+) -> dict[str, Any]:
     try:
-        done = subprocess.run(  # noqa: S603 (our own module, no shell, nothing from outside)
-            [*child, json.dumps(wanted)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=max(0.0, deadline_s),
-            check=False,
-        )
-    except subprocess.TimeoutExpired as late:
+        done = _done([*child, json.dumps(wanted)], deadline_s, stop)
+    except TimeoutError as late:
         raise ResourceError(
             f"measuring this machine was not done after {deadline_s:.0f} s; it may be busy: try "
             "again later, or give it longer"
@@ -145,6 +145,33 @@ def _ask(child: Sequence[str], wanted: dict[str, Any], deadline_s: float) -> dic
         said = f": {last[0][:200]}" if last else ""
         raise _Crash(f"measuring with {wanted['engine']} ended with {_ending(done)}{said}")
     return told
+
+
+def _done(
+    words: list[str], deadline_s: float, stop: threading.Event
+) -> subprocess.CompletedProcess[str]:
+    """A process that has ended. Raises TimeoutError, OSError; ResourceError when stopped."""
+    until_s = time.monotonic() + deadline_s
+    with subprocess.Popen(  # noqa: S603 (our own module, no shell, nothing from outside)
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,  # Ctrl-C is for us; a child that it killed would be a crash
+    ) as process:
+        try:
+            while True:
+                if stop.is_set():
+                    raise ResourceError("measuring this machine was stopped")
+                if time.monotonic() >= until_s:
+                    raise TimeoutError
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    said, complained = process.communicate(timeout=LOOK_EVERY_S)
+                    return subprocess.CompletedProcess(words, process.returncode, said, complained)
+        finally:
+            process.kill()  # nothing where it has ended
 
 
 def _ending(done: subprocess.CompletedProcess[str]) -> str:
