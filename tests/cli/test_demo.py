@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -11,6 +12,8 @@ import pytest
 pty = pytest.importorskip("pty", reason="Windows has no pty")
 
 from terminal import Terminal  # noqa: E402
+
+from manyhands.cli.demo import difference  # noqa: E402
 
 
 def gone(pid: int) -> bool:
@@ -93,12 +96,63 @@ def test_a_program_gets_one_object_a_line():
     assert {event["peer"] for event in events if event["event"] == "killed"} == {1}
 
 
+@pytest.mark.timeout(180)
+def test_a_kill_at_the_last_token_claims_no_next_one(tmp_path):
+    words = ["demo", "--no-machine", "--json", "--max-tokens", "20", "--at", "20"]
+    done = subprocess.run(
+        [sys.executable, "-m", "manyhands.cli.app", *words],
+        capture_output=True, text=True, timeout=120, check=True, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert (last["killed_at"], last["tokens"], last["next_token_s"]) == (20, 20, None)
+
+
+@pytest.mark.timeout(180)
+def test_a_story_is_told_whatever_the_pipe_can_carry_and_no_key_stays(tmp_path):
+    words = ["demo", "--no-machine", "--max-tokens", "40", "--at", "10"]
+    done = subprocess.run(
+        [sys.executable, "-m", "manyhands.cli.app", *words],
+        env={**os.environ, "PYTHONIOENCODING": "cp1252", "TMPDIR": str(tmp_path)},
+        capture_output=True, text=True, timeout=120, check=True, stdin=subprocess.DEVNULL,
+        encoding="cp1252",
+    )  # fmt: skip
+    assert "? peer 2 (process " in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_however_it_is_asked_to_end_no_key_stays(number, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "manyhands.cli.app", "demo", "--no-machine", "--json"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with process:
+        assert json.loads(process.stdout.readline())["event"] == "peer"
+        assert list(tmp_path.glob("*/peer-*/keys/*.key"))
+        process.send_signal(number)
+        assert "Traceback" not in process.stderr.read()
+        assert process.wait(60) == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_two_texts_part_is_said():
+    exact = difference([1, 2, 3], [1, 2, 4], is_exact=True)
+    assert "the same for 2 tokens" in exact
+    assert "report it" in exact
+    assert "near-tie" in difference([1, 2], [1, 2, 4], is_exact=False)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--peers", "1"], "take 2 to 9 peers"),
         (["--kill", "4"], "one of them to kill"),
         (["no-such-folder"], "is no folder"),
+        (["--max-tokens", "0"], "max_tokens is 0"),
+        (["--seed", "-1"], "seed is -1"),
+        (["--temperature", "nan"], "temperature is nan"),
     ],
 )
 def test_what_cannot_be_shown_is_said_at_once(words, said):

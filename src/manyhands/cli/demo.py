@@ -7,10 +7,10 @@ real SIGKILL, and a second, undisturbed run of the same prompt to compare with.
 from __future__ import annotations
 
 import asyncio
-import tempfile
+import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from manyhands.cli.console import Console
 from manyhands.cli.keys import key_presses
@@ -19,11 +19,13 @@ from manyhands.cli.words import as_size, check_fits, device_here, engine_for
 from manyhands.domain.ids import PeerId, short
 from manyhands.domain.settings import Settings
 from manyhands.domain.span import even_cuts
+from manyhands.domain.work import Sampling
 from manyhands.engine.measure import measure
-from manyhands.errors import UserError
+from manyhands.errors import ManyhandsError, UserError
 from manyhands.launch.founding import Founding, Ports, found_swarm
+from manyhands.launch.leftovers import private_folder
 from manyhands.launch.local import LocalPeer, LocalPeers
-from manyhands.node.answer import Answer
+from manyhands.node.answer import Answer, Request
 from manyhands.node.live import until_covered
 from manyhands.node.opened import open_model
 from manyhands.store.builtin import STORYTELLER, folder_of, storyteller_folder
@@ -54,23 +56,27 @@ class DemoOptions:
     with_machine: bool = True
 
 
-async def demo(console: Console, options: DemoOptions, settings: Settings) -> None:
-    """The whole demo. Raises UserError for senseless options, and what a model folder fails by."""
+def _check(options: DemoOptions) -> None:
+    """Raise UserError for senseless options, before anything is started."""
     if not 2 <= options.peers <= 9 or not 1 <= options.kill <= options.peers:
         raise UserError(
             f"{options.peers} peers and peer {options.kill} to kill; take 2 to 9 peers, and one of "
             "them to kill"
         )
+    sampling = Sampling(seed=options.seed, temperature=options.temperature)
+    Request(prompt=(0,), max_tokens=options.max_tokens, sampling=sampling)
+
+
+async def demo(console: Console, options: DemoOptions, settings: Settings) -> None:
+    """The whole demo. Raises UserError for senseless options, and what a model folder fails by."""
+    _check(options)
     folder = folder_of(options.model)
     opened = open_model(folder, settings, engine=engine_for(folder, "auto"))
     spans = even_cuts(len(opened.model.spec.layers), options.peers)
     check_fits(opened.model, opened.model.spec.span, device_here(None), settings)
-    with (
-        tempfile.TemporaryDirectory(prefix="manyhands-demo-") as homes,
-        Home(Path(homes) / "owner") as home,
-    ):
+    with private_folder() as homes, Home(homes / "owner") as home:
         owner = found_swarm(home, opened, device_here(None), settings, Ports(), holds=False)
-        async with owner as founding, LocalPeers(Path(homes), options.peers) as peers:
+        async with owner as founding, LocalPeers(homes, options.peers) as peers:
             kernels = opened.model.profile.kernels
             console.say(f"{opened.name} ({kernels}): starting {options.peers} peers here …", "dim")
             for span in spans:
@@ -84,7 +90,11 @@ async def demo(console: Console, options: DemoOptions, settings: Settings) -> No
 
 async def _tell_machine(console: Console) -> None:
     """Measure for a second, and say what would run here."""
-    report = machine_report(await asyncio.to_thread(measure))
+    stop = threading.Event()
+    try:
+        report = machine_report(await asyncio.to_thread(measure, stop=stop))
+    finally:
+        stop.set()
     if console.as_json:
         console.event("machine", **as_data(report))
     else:
@@ -102,11 +112,12 @@ class _Demo:
         self._founding, self._peers = founding, peers
         self._wanted: int | None = None
         self._killed: LocalPeer | None = None
-        self._killed_s = self._next_s = 0.0
+        self._killed_s = 0.0
+        self._next_s: float | None = None
         self._killed_at = 0
 
     async def tell(self) -> None:
-        """From the table of peers to the figures. Raises UserError when the texts differ."""
+        """From the table of peers to the figures. Raises ManyhandsError when the texts differ."""
         await self._ready()
         self._show_peers("")
         options = self._options
@@ -147,7 +158,9 @@ class _Demo:
         self._console.write(self._options.prompt, "bold")
         pause_s = 1 / READING_TOK_S if self._console.is_terminal else 0.0
         async for piece in answer.pieces():
-            if self._killed is not None and not self._next_s:
+            # not the text that was held back when the last token came
+            is_new = self._killed is not None and len(answer.tokens) > self._killed_at
+            if is_new and self._next_s is None:
                 self._next_s = time.perf_counter() - self._killed_s
             self._console.write(piece or self._as_ids(answer))
             await asyncio.sleep(pause_s)
@@ -203,10 +216,10 @@ class _Demo:
         if self._killed is None:
             self._console.say("nobody was killed: the story was over before", "yellow")
         else:
-            self._console.say(
-                f"  killed after {self._killed_at} of {len(ids)} tokens; the next token came "
-                f"{self._next_s * 1e3:.0f} ms after the kill"
-            )
+            came = f"the next token came {(self._next_s or 0) * 1e3:.0f} ms after the kill"
+            if self._next_s is None:
+                came = "nothing came after the kill, the story was over"
+            self._console.say(f"  killed after {self._killed_at} of {len(ids)} tokens; {came}")
         self._console.write("  identical to an undisturbed run: ")
         self._console.say("yes" if is_same else "no", "bold green" if is_same else "bold red")
         self._console.say(f"  undisturbed speed: {tok_s:.0f} tokens a second\n")
@@ -221,6 +234,19 @@ class _Demo:
             tok_s=tok_s,
         )
         if not is_same:
-            raise UserError(
-                "the two texts differ, which must not be; please report it with the model's name"
-            )
+            is_exact = self._founding.opened.model.profile.row_invariant
+            raise ManyhandsError(difference(ids, others, is_exact=is_exact))
+
+
+def difference(ids: Sequence[int], others: Sequence[int], *, is_exact: bool) -> str:
+    """Where two answers part, and what that may be."""
+    pairs = enumerate(zip(ids, others, strict=False))
+    at = next((place for place, (one, other) in pairs if one != other), min(len(ids), len(others)))
+    where = f"the two texts are the same for {at} tokens and differ from there on"
+    if is_exact:
+        return f"{where}, which must not be; please report it with the model's name"
+    return (
+        f"{where}: this model's arithmetic depends on how many tokens it is given at once, so two "
+        "words that are almost equally likely (a near-tie) may change places when a stand-in "
+        "repeats the text"
+    )
