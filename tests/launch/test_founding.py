@@ -237,3 +237,24 @@ async def test_the_founders_own_membership_is_renewed_at_its_door_as_well(tmp_pa
         while await shown_by(swarm.door) == first:  # noqa: ASYNC110 (nothing tells)
             await asyncio.sleep(0.05)
         assert check(await shown_by(swarm.door), swarm.peer.membership.swarm, wall_clock())
+
+
+async def test_a_usual_port_that_somebody_took_meanwhile_is_another_one(tmp_path):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as peers,
+        socket.create_server(("127.0.0.1", 0)) as door,
+    ):
+        taken = Ports(peers=peers.getsockname()[1], door=door.getsockname()[1])
+        usual = replace(taken, is_peers_named=False, is_door_named=False)
+        async with founding(tmp_path / "a", ports=usual) as swarm:
+            assert read_address(swarm.peer.address)[1] not in (0, taken.peers)
+            assert swarm.door.port not in (0, taken.door)
+            keys = Home(tmp_path / "b").keys()
+            await enter(
+                Home(tmp_path / "b"), keys, swarm.door, swarm.founder.invite(), swarm.settings
+            )
+        for named in (replace(usual, is_peers_named=True), replace(usual, is_door_named=True)):
+            with pytest.raises(ExceptionGroup) as told:
+                async with founding(tmp_path / "c", ports=named):
+                    pass
+            assert told.group_contains(UserError, match="taken")

@@ -27,7 +27,11 @@ Invite = Annotated[
 ]
 Memory = Annotated[
     str | None,
-    typer.Option("--memory", help="Give this much at most, as in 4G; else what is free."),
+    typer.Option("--memory", help="Give at most this: 4GB, 4GiB or 4G; else what is free."),
+]
+PublicHost = Annotated[
+    str | None,
+    typer.Option("--public-host", help="By which name or address others reach --host."),
 ]
 Threads = Annotated[int | None, typer.Option("--threads", help="Of the torch engine.")]
 
@@ -72,6 +76,7 @@ def join(
     host: Annotated[
         str | None, typer.Option("--host", help="Listen at this address of this machine.")
     ] = None,
+    public_host: PublicHost = None,
     port: Annotated[int, typer.Option("--port", help="Listen at this port; 0 is any.")] = 0,
     threads: Threads = None,
     with_parent: Annotated[
@@ -86,7 +91,7 @@ def join(
     from manyhands.domain.settings import Settings
 
     options = verb.JoinOptions(
-        address, invite, model, span, memory, host, port, threads, with_parent
+        address, invite, model, span, memory, host, public_host, port, threads, with_parent
     )
     _run(verb.join(Console(as_json=as_json), options, Settings()), as_json, verbose)
 
@@ -131,6 +136,7 @@ def run(
     threads: Threads = None,
     lan: Lan = False,
     host: Host = None,
+    public_host: PublicHost = None,
     peers_port: PeersPort = None,
     door_port: DoorPort = None,
     http_host: HttpHost = "127.0.0.1",
@@ -148,8 +154,9 @@ def run(
     from manyhands.domain.settings import Settings
 
     options = ServeOptions(
-        model, peers, span, memory, engine, dtype, threads, lan, host, peers_port, door_port,
-        http_host, http_port, api_key, tuple(allow_host or ()), tuple(allow_origin or ()),
+        model, peers, span, memory, engine, dtype, threads, lan, host, public_host, peers_port,
+        door_port, http_host, http_port, api_key, tuple(allow_host or ()),
+        tuple(allow_origin or ()),
     )  # fmt: skip
     console = Console(as_json=as_json)
     run_plain(lambda: verb.run(console, options, Settings()), as_json=as_json, verbose=verbose)
@@ -166,6 +173,7 @@ def serve(
     threads: Threads = None,
     lan: Lan = False,
     host: Host = None,
+    public_host: PublicHost = None,
     peers_port: PeersPort = None,
     door_port: DoorPort = None,
     http_host: HttpHost = "127.0.0.1",
@@ -182,8 +190,9 @@ def serve(
     from manyhands.domain.settings import Settings
 
     options = verb.ServeOptions(
-        model, peers, span, memory, engine, dtype, threads, lan, host, peers_port, door_port,
-        http_host, http_port, api_key, tuple(allow_host or ()), tuple(allow_origin or ()),
+        model, peers, span, memory, engine, dtype, threads, lan, host, public_host, peers_port,
+        door_port, http_host, http_port, api_key, tuple(allow_host or ()),
+        tuple(allow_origin or ()),
     )  # fmt: skip
     work = verb.serve_until_signal(Console(as_json=as_json), options, Settings())
     _run(work, as_json, verbose)

@@ -10,6 +10,7 @@ from manyhands.cli.loading import shown_loading
 from manyhands.cli.words import (
     as_size,
     check_fits,
+    check_host,
     cost_of,
     device_here,
     planned_tokens,
@@ -41,6 +42,7 @@ class JoinOptions:
     span: str | None = None
     memory: str | None = None
     host: str | None = None
+    public_host: str | None = None
     port: int = 0
     threads: int | None = None
     with_parent: bool = False
@@ -49,6 +51,8 @@ class JoinOptions:
 async def join(console: Console, options: JoinOptions, settings: Settings) -> None:
     """Become a member, load a share, work until told to leave. Raises what stops it."""
     door = read_door(options.address)
+    if options.host is not None:
+        check_host(options.host, options.public_host)
     invite = read_invite(options.invite) if options.invite else None
     async with until_signal() as asked:
         with Home.standard() as home:
@@ -101,7 +105,7 @@ class _Joining:
             (self._opened.model,),
             self._here,
             settings,
-            Listening(options.host or entered.own_host, options.port),
+            Listening(options.host or entered.own_host, options.port, options.public_host),
             self._opened.on_start,
         )
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 import manyhands
-from manyhands.api.listening import serving_http
+from manyhands.api.guard import check_access
+from manyhands.api.listening import bound_http, serving_http
 from manyhands.api.serving import Serving
 from manyhands.cli.console import Console, until_signal
 from manyhands.cli.loading import shown_loading
@@ -19,6 +21,7 @@ from manyhands.cli.notes import announced
 from manyhands.cli.words import (
     as_size,
     check_fits,
+    check_host,
     cost_of,
     device_here,
     engine_for,
@@ -41,7 +44,6 @@ from manyhands.store.builtin import folder_of
 from manyhands.store.home import Home
 from manyhands.trust.invite import Invite
 
-KEY_VARIABLE = "MANYHANDS_API_KEY"
 RENEW_BEFORE_S = 3600.0
 """So long before an invite ends the next one is printed; at half its life where that is later."""
 
@@ -59,6 +61,7 @@ class ServeOptions:
     threads: int | None = None
     lan: bool = False
     host: str | None = None
+    public_host: str | None = None
     peers_port: int | None = None
     door_port: int | None = None
     http_host: str = "127.0.0.1"
@@ -79,11 +82,8 @@ async def serve(
 
     Raises what the model folder, the ports and the memory fail by, before anything is loaded.
     """
-    if not is_loopback(options.http_host) and not options.api_key:
-        raise UserError(
-            f"whoever reaches {options.http_host} could use this model; say who may with --api-key "
-            f"(or {KEY_VARIABLE}), or leave out --http-host to serve this machine only"
-        )
+    check_access(options.http_host, options.api_key, options.allow_origins)
+    ports = _ports(options)
     folder = folder_of(options.model)
     opened = open_model(
         folder,
@@ -97,15 +97,16 @@ async def serve(
     sweep()
 
     async def work() -> None:
-        ports, holds = _ports(options), not options.peers
+        holds = not options.peers
         async with (
             found_swarm(home, opened, here, settings, ports, holds=holds) as swarm,
             _children(options, swarm, opened),
         ):
             await _hold(console, swarm, share)
-            await _answer_http(console, options, home, swarm, ready)
+            await _answer_http(console, options, home, swarm, listening, ready)
 
-    with Home.standard() as home:
+    # bound before anything is loaded; whoever connects meanwhile waits
+    with await _bound(options) as listening, Home.standard() as home:
         async with asyncio.TaskGroup() as tasks:
             working = tasks.create_task(work())
             await asked.wait()
@@ -145,11 +146,27 @@ def _share(options: ServeOptions, opened: Opened, here: Device, settings: Settin
 
 def _ports(options: ServeOptions) -> Ports:
     host = options.host or (lan_host() if options.lan else "127.0.0.1")
+    check_host(host, options.public_host)
     return Ports(
         host,
         port_for(host, options.peers_port, PEERS_PORT),
         port_for(host, options.door_port, DOOR_PORT),
+        options.public_host,
+        is_peers_named=options.peers_port is not None,
+        is_door_named=options.door_port is not None,
     )
+
+
+async def _bound(options: ServeOptions) -> socket.socket:
+    """Where HTTP listens. Raises UserError when that cannot be had."""
+    port = port_for(options.http_host, options.http_port, API_PORT)
+    try:
+        return await bound_http(options.http_host, port)
+    except UserError:
+        if options.http_port is not None:
+            raise
+    # somebody else was quicker at the usual one
+    return await bound_http(options.http_host, 0)
 
 
 @contextlib.asynccontextmanager
@@ -186,6 +203,7 @@ async def _answer_http(
     options: ServeOptions,
     home: Home,
     swarm: Founding,
+    listening: socket.socket,
     ready: Callable[[str], None],
 ) -> None:
     """Until cancelled."""
@@ -198,8 +216,7 @@ async def _answer_http(
         allowed_hosts=options.allow_hosts,
         allowed_origins=options.allow_origins,
     )
-    port = port_for(options.http_host, options.http_port, API_PORT)
-    async with serving_http(serving, options.http_host, port) as url:
+    async with serving_http(serving, options.http_host, listening=listening) as url:
         with announced(home, url, wall_clock(), options.api_key):
             invite = swarm.founder.invite()
             console.say(f"chat: {url}   API: {url}/v1   docs: {url}/docs")

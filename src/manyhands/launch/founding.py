@@ -16,9 +16,12 @@ from manyhands.domain.device import Device
 from manyhands.domain.ids import ModelId
 from manyhands.domain.settings import Settings
 from manyhands.domain.span import Span
+from manyhands.errors import UserError
 from manyhands.launch.joining import DoorAddress
+from manyhands.launch.ports import is_free
 from manyhands.net.door import Door
 from manyhands.net.tls import Contexts
+from manyhands.node.app import Node
 from manyhands.node.founder import Founder, contacts_in
 from manyhands.node.live import Listening, LivePeer, wall_clock
 from manyhands.node.opened import Opened
@@ -29,12 +32,17 @@ from manyhands.trust.certificate import Membership
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where a founder listens, for peers and at its door; 0 is any free port."""
+    """Where a founder listens, for peers and at its door; 0 is any free port.
+
+    Another one is used for a port that nobody named and turns out to be taken.
+    """
 
     host: str = "127.0.0.1"
     peers: int = 0
     door: int = 0
     public_host: str | None = None
+    is_peers_named: bool = True
+    is_door_named: bool = True
 
 
 class Founding:
@@ -55,22 +63,12 @@ class Founding:
     ) -> None:
         keys = home.keys()
         self.founder = Founder(home.authority(wall_clock()), keys, settings, wall_clock, new_serial)
-        membership = self.founder.membership()
         self.opened = opened if holds else replace(opened, model=replace(opened.model, stored=()))
         self.settings, self.device = settings, device
-        self.peer = LivePeer(
-            membership,
-            (self.opened.model,),
-            device,
-            settings,
-            Listening(ports.host, ports.peers, ports.public_host),
-            opened.on_start,
-        )
-        self.node = self.peer.node
-        self._contexts = Contexts(membership)
-        self._door = Door(
-            self._contexts, ports.host, ports.door, self.founder.decide, settings.dial_deadline_s
-        )
+        self._ports = ports
+        self._contexts = Contexts(self.founder.membership())
+        self.peer = self._peer_at(ports.peers)
+        self._door = self._door_at(ports.door)
         self._started = asyncio.Event()
         self.door = DoorAddress(ports.public_host or ports.host, 0)
         self.founder.models = (_running(opened),)
@@ -79,18 +77,59 @@ class Founding:
             self.opened, lambda: self.node.owner, lambda: datetime.now(UTC).astimezone()
         )
 
+    @property
+    def node(self) -> Node:
+        """Our peer's roles; another one until `started()`."""
+        return self.peer.node
+
     async def run(self) -> None:
         """The peer and its door, until cancelled. Raises UserError for ports that are taken."""
+        try:
+            await self._run()
+        except* UserError:
+            ports = self._ports
+            if ports.is_peers_named or is_free(ports.host, ports.peers) or self._started.is_set():
+                raise
+        # between the look at the port and its use somebody else was quicker
+        self.peer = self._peer_at(0)
+        await self._run()
+
+    async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             try:
                 tasks.create_task(self.peer.run(self._renewed))
                 await self.node.started()
                 # only now: whoever comes in by the door is told our address
-                self.door = DoorAddress(self.door.host, await self._door.open())
+                self.door = DoorAddress(self.door.host, await self._opened_door())
                 self._started.set()
                 await asyncio.Event().wait()
             finally:
                 await self._door.close()
+
+    async def _opened_door(self) -> int:
+        try:
+            return await self._door.open()
+        except UserError:
+            ports = self._ports
+            if ports.is_door_named or is_free(ports.host, ports.door):
+                raise
+        self._door = self._door_at(0)
+        return await self._door.open()
+
+    def _peer_at(self, port: int) -> LivePeer:
+        ports = self._ports
+        return LivePeer(
+            self.founder.membership(),
+            (self.opened.model,),
+            self.device,
+            self.settings,
+            Listening(ports.host, port, ports.public_host),
+            self.opened.on_start,
+        )
+
+    def _door_at(self, port: int) -> Door:
+        deadline_s = self.settings.dial_deadline_s
+        return Door(self._contexts, self._ports.host, port, self.founder.decide, deadline_s)
 
     async def started(self) -> None:
         """Return once others can join."""
