@@ -60,6 +60,12 @@ def test_the_name_is_the_folders_own_however_it_was_reached(folder, monkeypatch,
     assert open_model(tmp_path / "link", Settings(), engine="numpy").name == "little"
 
 
+def test_a_folder_of_an_odd_name_keeps_no_newcomer_out(folder, tmp_path):
+    for odd, told in (("\x1b[2J b\u00fcch", "?[2J b\u00fcch"), ("n" * 220, "n" * 200)):
+        copy = shutil.copytree(folder, tmp_path / odd)
+        assert open_model(copy, Settings(), engine="numpy").name == told
+
+
 def test_what_cannot_be_opened_is_said_before_anything_is_loaded(folder, tmp_path):
     with pytest.raises(CheckpointError):
         open_model(tmp_path, Settings())

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from manyhands.domain.ids import MOST_NAME_CHARACTERS
 from manyhands.domain.settings import Settings
 from manyhands.engine import choice
 from manyhands.node.model import Model
@@ -54,7 +55,7 @@ def open_model(
     identity = checkpoint.identity()
     has_text = (checkpoint.folder / "tokenizer.json").exists()
     return Opened(
-        name=checkpoint.folder.resolve().name,
+        name=_sayable(checkpoint.folder.resolve().name),
         checkpoint=checkpoint,
         model=Model(
             id=identity,
@@ -69,3 +70,8 @@ def open_model(
         end_tokens=frozenset(checkpoint.end_tokens),
         on_start=kind.on_start,
     )
+
+
+def _sayable(name: str) -> str:
+    """A folder's name as newcomers may be told it: the door refuses a long or unprintable one."""
+    return "".join(sign if sign.isprintable() else "?" for sign in name[:MOST_NAME_CHARACTERS])
