@@ -46,7 +46,10 @@ class AskBody(BaseModel):
     repetition_penalty: float | None = None
     logit_bias: Annotated[dict[str, float], Field(max_length=MOST_BIASES)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**64)] | None = Field(
-        None, description="Same seed, same model, same text. Absent is a new one each time."
+        None,
+        description=(
+            "Same seed, model and kernels, same text up to near-ties. Absent is a new one."
+        ),
     )
     stop: StopText | Annotated[list[StopText], Field(max_length=16)] | None = None
     n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None

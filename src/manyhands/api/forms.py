@@ -1,6 +1,6 @@
 """Answers in OpenAI's JSON: chats and completions, whole and in pieces. Nothing else is in them.
 
-What only a swarm has to tell (time lost to a recovery) goes into headers and comments of the
+What only a swarm has to tell (time lost, kernels) goes into headers and comments of the
 stream, so that a client that checks every field finds the fields it knows, and no others.
 """
 
