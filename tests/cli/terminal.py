@@ -18,9 +18,9 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 class Terminal:
     """`hands WORDS` with a terminal of 100 columns; everything it wrote is in `shown`."""
 
-    def __init__(self, *words: str, home: object = None) -> None:
+    def __init__(self, *words: str, home: object = None, **more: str) -> None:
         ours, theirs = pty.openpty()
-        environment = {**os.environ, "COLUMNS": "100", "TERM": "xterm-256color"}
+        environment = {**os.environ, "COLUMNS": "100", "TERM": "xterm-256color", **more}
         if home is not None:
             environment["MANYHANDS_HOME"] = str(home)
         self.process = subprocess.Popen(
@@ -58,7 +58,13 @@ class Terminal:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(timeout=20)
-        os.close(self._ours)
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """As a window that is closed, or a line that breaks."""
+        if self._ours is not None:
+            os.close(self._ours)
+        self._ours = None
 
     def __enter__(self) -> Terminal:
         return self

@@ -122,11 +122,11 @@ print("done", flush=True)
 
 
 @is_posix
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_asks_to_end_in_order(number):
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_asks_to_end_in_order(name):
     with python(WAITING.format(after=0)) as process:
         assert process.stdout.readline() == "ready\n"
-        process.send_signal(number)
+        process.send_signal(getattr(signal, name))
         assert process.communicate(timeout=DEADLINE_S) == ("asked\ndone\n", "")
         assert process.returncode == 0
 
@@ -194,3 +194,45 @@ async def test_who_was_asked_otherwise_does_not_wait_for_the_parent():
     asked = asyncio.Event()
     asked.set()
     await end_with_parent(asked)
+
+
+PLAIN = """
+import sys, time
+from manyhands.cli.console import run_plain
+from manyhands.launch.leftovers import cleared
+
+def work():
+    with cleared(lambda: print("cleared", flush=True)):
+        print("ready", flush=True)
+        time.sleep(600)
+
+run_plain(work, as_json=False, verbose=False)
+"""
+
+
+@is_posix
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_without_a_loop_too_it_ends_in_order(name):
+    with python(PLAIN) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(getattr(signal, name))
+        assert process.communicate(timeout=DEADLINE_S) == ("cleared\n", "")
+        assert process.returncode == 130
+
+
+@is_posix
+def test_what_whoever_started_us_wants_ignored_stays_so():
+    ignoring = "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+    with python(ignoring + WAITING.format(after=0)) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=DEADLINE_S) == ("asked\ndone\n", "")
+
+
+def test_others_texts_cannot_move_the_cursor(capsys):
+    console = Console(as_json=False)
+    console.say("a\x1b[2Jbc\nd\r\u202e\ud800")
+    console.write("\x07e\x9bé日🙂")
+    shown = capsys.readouterr().out
+    assert shown == "a\ufffd[2Jbc\nd\ufffd\ufffd\ufffd\n\ufffde\ufffdé日🙂"

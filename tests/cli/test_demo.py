@@ -121,8 +121,8 @@ def test_a_story_is_told_whatever_the_pipe_can_carry_and_no_key_stays(tmp_path):
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_however_it_is_asked_to_end_no_key_stays(number, tmp_path):
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_however_it_is_asked_to_end_no_key_stays(name, tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-m", "manyhands.cli.app", "demo", "--no-machine", "--json"],
         env={**os.environ, "TMPDIR": str(tmp_path)},
@@ -131,7 +131,7 @@ def test_however_it_is_asked_to_end_no_key_stays(number, tmp_path):
     with process:
         assert json.loads(process.stdout.readline())["event"] == "peer"
         assert list(tmp_path.glob("*/peer-*/keys/*.key"))
-        process.send_signal(number)
+        process.send_signal(getattr(signal, name))
         assert "Traceback" not in process.stderr.read()
         assert process.wait(60) == 130
     assert list(tmp_path.iterdir()) == []

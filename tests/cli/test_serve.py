@@ -1,16 +1,23 @@
 """`hands serve`, `status` and `chat` as real processes: one swarm, asked from other terminals."""
 
+import asyncio
 import json
 import os
 import signal
 import socket
 import time
 import urllib.request
+from dataclasses import replace
 
 import filelock
 import psutil
 import pytest
-from verbs import Verb, done
+from verbs import Verb, done, frozen_children
+
+from founding_house import SETTINGS, founding
+from manyhands.cli.console import Console
+from manyhands.cli.serve import _invite_again, _tell_coverage
+from manyhands.domain.span import Span
 
 pytestmark = pytest.mark.timeout(180)
 is_posix = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
@@ -200,15 +207,15 @@ def test_a_note_that_is_none_is_nobodys(text, tmp_path):
 
 
 @is_posix
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_however_it_is_asked_to_end_no_key_stays(number, tmp_path):
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_however_it_is_asked_to_end_no_key_stays(name, tmp_path):
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     words = ("serve", "--peers", "2", *ANY_PORT)
     with Verb(*words, home=tmp_path / "home", TMPDIR=str(temporary)) as verb:
         verb.event("ready")
         assert list(temporary.glob("*/peer-*/keys/*.key"))
-        assert verb.interrupt(number) == 0, str(verb)
+        assert verb.interrupt(getattr(signal, name)) == 0, str(verb)
     assert list(temporary.iterdir()) == []
     assert list((tmp_path / "home" / "running").iterdir()) == []
 
@@ -232,14 +239,47 @@ def test_ctrl_c_is_heard_while_a_child_that_hangs_loads(times, tmp_path):
     assert list(temporary.iterdir()) == []
 
 
-def frozen_children(process):
-    """Its two children, the second one stopped before it can be ready."""
-    until_s = time.monotonic() + 60
-    while True:
-        assert time.monotonic() < until_s
-        children = psutil.Process(process.pid).children()
-        # not before it is a program of its own: its parent waits for that
-        if len([child for child in children if "join" in child.cmdline()]) == 2:
-            children[1].suspend()
-            return children
-        time.sleep(0.01)
+def test_a_host_that_means_every_address_needs_one_that_others_dial(tmp_path):
+    shown = done("serve", *ANY_PORT, "--host", "0.0.0.0", home=tmp_path)
+    assert shown.returncode == 2
+    assert "--public-host" in shown.stderr
+    words = ("serve", *ANY_PORT, "--host", "0.0.0.0", "--public-host", "127.0.0.1")
+    with Verb(*words, home=tmp_path) as verb:
+        ready = verb.event("ready")
+        assert ready["door"].startswith("127.0.0.1:")
+        with Verb("join", ready["door"], "--invite", ready["invite"], home=tmp_path / "b") as other:
+            assert other.event("ready")["first"] == 0
+
+
+async def test_the_next_invite_is_told_before_the_last_one_ends(tmp_path, capsys):
+    async with founding(tmp_path, settings=replace(SETTINGS, invite_life_s=1.0)) as swarm:
+        asking = _invite_again(Console(as_json=True), swarm, swarm.founder.invite())
+        told = await events_of(asking, 2, capsys)
+    assert told[0]["invite"] != told[1]["invite"]
+
+
+async def test_what_is_missing_is_told_each_time_it_changes(tmp_path, capsys):
+    async with founding(tmp_path) as swarm:
+        layers = len(swarm.opened.model.spec.layers)
+        telling = _tell_coverage(Console(as_json=True), swarm, lambda: None)
+
+        async def hold():
+            await swarm.hold(Span(0, 1))
+
+        told = await events_of(telling, 2, capsys, hold)
+    assert [event["missing"] for event in told] == [[[0, layers]], [[1, layers]]]
+
+
+async def events_of(work, count, capsys, then=None):
+    """What `work` told a program, until it was so many events; `then` is done after the first."""
+    told = []
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        working = tasks.create_task(work)
+        while len(told) < count:
+            await asyncio.sleep(0.05)
+            told += [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+            if told and then is not None:
+                await then()
+                then = None
+        working.cancel()
+    return told[:count]

@@ -11,6 +11,8 @@ import sys
 import threading
 import time
 
+import psutil
+
 DEADLINE_S = 90.0
 
 
@@ -91,3 +93,16 @@ def done(*words: str, home: object, told: str = "") -> subprocess.CompletedProce
         env={**os.environ, "MANYHANDS_HOME": str(home)},
         input=told, capture_output=True, text=True, timeout=DEADLINE_S, check=False,
     )  # fmt: skip
+
+
+def frozen_children(process):
+    """Its two children, the second one stopped before it can be ready."""
+    until_s = time.monotonic() + 60
+    while True:
+        assert time.monotonic() < until_s
+        children = psutil.Process(process.pid).children()
+        # not before it is a program of its own: its parent waits for that
+        if len([child for child in children if "join" in child.cmdline()]) == 2:
+            children[1].suspend()
+            return children
+        time.sleep(0.01)
