@@ -133,6 +133,9 @@ def test_a_model_that_does_not_fit_waits_for_the_rest(tmp_path):
     ("words", "code", "said"),
     [
         (["--http-host", "0.0.0.0"], 2, "--api-key"),
+        (["--api-key", ""], 2, "key is empty"),
+        (["--api-key", "two\nlines"], 2, "API key"),
+        (["--allow-origin", "nowhere"], 2, "is no origin"),
         (["--memory", "1k"], 3, "not one layer would fit"),
         (["--memory", "lots"], 2, "write one as 4G"),
         (["--memory", "12M", "--span", "0:11"], 3, "would fit"),
@@ -147,6 +150,7 @@ def test_bad_input_is_said_before_anything_is_loaded(words, code, said, tmp_path
     shown = done("serve", *ANY_PORT, *words, home=tmp_path)
     assert shown.returncode == code, shown.stderr
     assert said in shown.stderr
+    assert "loading" not in shown.stdout
     assert "Traceback" not in shown.stderr
     assert len(shown.stderr.strip().splitlines()) == 1
 
@@ -160,6 +164,7 @@ def test_a_port_that_is_taken_is_named(which, tmp_path):
     assert shown.returncode == 2, shown.stderr
     assert str(port) in shown.stderr
     assert "taken" in shown.stderr
+    assert "loading" not in shown.stdout
 
 
 def test_a_home_that_cannot_be_written_is_named(tmp_path):
