@@ -25,7 +25,7 @@ from recipes.storyteller.optimiser import Optimiser
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long and how fast. `lessons`: see `documents`. The last `polish` steps go down again
+    """How long and how fast. `lessons`: see `documents`. The last `polish` steps, if any, go down again
     from `polish_height`, and heed more who is meant.
     """
 
@@ -33,7 +33,7 @@ class Plan:
     steps: int = 2300
     warmup: int = 60
     decay: int = 900
-    polish: int = 500
+    polish: int = 0
     polish_height: float = 0.35
     batch_tokens: int = 4096
     lessons: tuple[int, int, int] = (5000, 5000, 5744)
