@@ -25,8 +25,8 @@ from recipes.storyteller.optimiser import Optimiser
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long and how fast. `lessons`: see `documents`. The last `polish` steps, if any, go down again
-    from `polish_height`, and heed more who is meant.
+    """How long and how fast. `lessons`: see `documents`. The last `polish` steps, if any, go down
+    again from `polish_height`, and heed more who is meant.
     """
 
     seed: int = 20
