@@ -71,6 +71,7 @@ def test_however_it_is_asked_to_end_no_key_stays(how, tmp_path):
     words = ("run", "--peers", "2", *ANY_PORT)
     with Terminal(*words, home=tmp_path / "home", TMPDIR=str(temporary)) as terminal:
         terminal.until(">>> ")
+        terminal.wait(1.0)  # readline hears a signal only once it waits for keys
         assert list(temporary.glob("*/peer-*/keys/*.key"))
         if how == "hang up":
             terminal.hang_up()
