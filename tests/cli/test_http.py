@@ -73,3 +73,13 @@ def test_nobody_there_is_said():
         pass
     with pytest.raises(PeerLost, match="does not answer"):
         Api(url).get("/swarm")
+
+
+def test_an_answer_that_ends_without_its_end_was_cut_off():
+    whole = events({"choices": []})
+    cut = whole[: whole.index(b"data: [DONE]")] if b"[DONE]" in whole else whole
+    with web(lambda *_: (200, cut)) as url:
+        answer = Api(url).stream("/v1/completions", {"prompt": "a"})
+        assert next(answer) == {"choices": []}
+        with pytest.raises(PeerLost, match="broke off in mid-answer"):
+            next(answer)

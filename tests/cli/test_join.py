@@ -12,6 +12,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from verbs import Verb
 
 import tiny
 from founding_house import SETTINGS, founding, small
@@ -250,3 +251,16 @@ async def test_a_swarm_whose_peers_cannot_be_reached_is_said(folder, tmp_path):
         code, name, said = await refused(tmp_path / "home", *words)
         assert (code, name) == (4, "peer_lost")
         assert f"no peer answers at {nowhere}" in said
+
+
+@pytest.mark.timeout(180)
+def test_it_says_when_nobody_else_is_left(tmp_path):
+    ports = ("--http-port", "0", "--peers-port", "0", "--door-port", "0")
+    with Verb("serve", *ports, home=tmp_path / "one") as serving:
+        ready = serving.event("ready")
+        words = ("join", ready["door"])
+        with Verb(*words, home=tmp_path / "two", MANYHANDS_INVITE=ready["invite"]) as joined:
+            joined.event("ready")
+            serving.process.kill()
+            assert joined.event("company")["peers"] == 0
+            assert joined.interrupt() == 0

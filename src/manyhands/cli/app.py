@@ -33,7 +33,36 @@ PublicHost = Annotated[
     str | None,
     typer.Option("--public-host", help="By which name or address others reach --host."),
 ]
-Threads = Annotated[int | None, typer.Option("--threads", help="Of the torch engine.")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", help="How many threads compute (torch engine).")
+]
+Model = Annotated[str, typer.Argument(help="A model's folder, or `storyteller`.")]
+Peers = Annotated[
+    int, typer.Option("--peers", help="Share it over so many processes here; 0: this one holds it.")
+]
+Span = Annotated[
+    str | None, typer.Option("--span", help="Layers FIRST:LAST here; else as many as fit.")
+]
+Engine = Annotated[str, typer.Option("--engine", help="auto, numpy or torch.")]
+Dtype = Annotated[str, typer.Option("--dtype", help="auto, fp32, bf16 or fp16 (torch).")]
+Lan = Annotated[bool, typer.Option("--lan", help="Let other devices of this network join.")]
+Host = Annotated[str | None, typer.Option("--host", help="Where peers reach this one; see --lan.")]
+PeersPort = Annotated[int | None, typer.Option("--peers-port", help="For peers; usually 7701.")]
+DoorPort = Annotated[int | None, typer.Option("--door-port", help="For newcomers; usually 7702.")]
+HttpHost = Annotated[str, typer.Option("--http-host", help="Where HTTP listens; needs --api-key.")]
+HttpPort = Annotated[int | None, typer.Option("--http-port", help="For HTTP; usually 7700.")]
+ApiKey = Annotated[
+    str | None,
+    typer.Option("--api-key", envvar="MANYHANDS_API_KEY", help="Who asks by HTTP must show it."),
+]
+AllowHost = Annotated[
+    list[str] | None, typer.Option("--allow-host", help="Another name HTTP is reached by.")
+]
+AllowOrigin = Annotated[
+    list[str] | None,
+    typer.Option("--allow-origin", help="Another site whose pages may ask, as https://site.org."),
+]
+Url = Annotated[str | None, typer.Option("--url", help="http://HOST:PORT; else what runs here.")]
 
 
 def main() -> None:
@@ -63,66 +92,28 @@ def hands(_version: Version = False) -> None:
 
 
 @app.command()
-def join(
-    address: Annotated[str, typer.Argument(help="HOST or HOST:PORT of the swarm's door.")],
-    invite: Invite = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="The folder with the swarm's model on this disk.")
-    ] = None,
-    span: Annotated[
-        str | None, typer.Option("--span", help="Layers FIRST:LAST; else what is needed most.")
-    ] = None,
-    memory: Memory = None,
-    host: Annotated[
-        str | None, typer.Option("--host", help="Listen at this address of this machine.")
-    ] = None,
-    public_host: PublicHost = None,
-    port: Annotated[int, typer.Option("--port", help="Listen at this port; 0 is any.")] = 0,
-    threads: Threads = None,
-    with_parent: Annotated[
-        bool, typer.Option("--with-parent", hidden=True, help="End when standard input does.")
-    ] = False,
+def demo(
+    model: Annotated[str, typer.Argument(help="A model's folder.")] = "storyteller",
+    prompt: Annotated[str, typer.Option(help="How the text begins.")] = "Once upon a time",
+    peers: Annotated[int, typer.Option(help="How many processes share the model.")] = 3,
+    kill: Annotated[int, typer.Option(help="Which of them is killed.")] = 2,
+    at: Annotated[int, typer.Option(help="After how many tokens.")] = 80,
+    max_tokens: Annotated[int, typer.Option(help="The longest text.")] = 300,
+    seed: Annotated[int, typer.Option(help="Another seed, another story.")] = 3,
+    temperature: Annotated[float, typer.Option(help="0 is always the likeliest word.")] = 0.7,
+    machine: Annotated[bool, typer.Option(help="Tell what this machine could run.")] = True,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Give this device to a swarm, until Ctrl-C."""
-    from manyhands.cli import join as verb
+    """Three processes tell a story; one is killed, and it goes on."""
+    from manyhands.cli import demo as verb
     from manyhands.cli.console import Console
     from manyhands.domain.settings import Settings
 
-    options = verb.JoinOptions(
-        address, invite, model, span, memory, host, public_host, port, threads, with_parent
+    options = verb.DemoOptions(
+        model, prompt, peers, kill, at, max_tokens, seed, temperature, machine
     )
-    _run(verb.join(Console(as_json=as_json), options, Settings()), as_json, verbose)
-
-
-Model = Annotated[str, typer.Argument(help="A model's folder, or `storyteller`.")]
-Peers = Annotated[
-    int, typer.Option("--peers", help="Share it over so many processes here; 0: this one holds it.")
-]
-Span = Annotated[
-    str | None, typer.Option("--span", help="Layers FIRST:LAST here; else as many as fit.")
-]
-Engine = Annotated[str, typer.Option("--engine", help="auto, numpy or torch.")]
-Dtype = Annotated[str, typer.Option("--dtype", help="auto, fp32, bf16 or fp16 (torch).")]
-Lan = Annotated[bool, typer.Option("--lan", help="Let other devices of this network join.")]
-Host = Annotated[str | None, typer.Option("--host", help="Where peers reach this one; see --lan.")]
-PeersPort = Annotated[int | None, typer.Option("--peers-port", help="For peers; usually 7701.")]
-DoorPort = Annotated[int | None, typer.Option("--door-port", help="For newcomers; usually 7702.")]
-HttpHost = Annotated[str, typer.Option("--http-host", help="Where HTTP listens; needs --api-key.")]
-HttpPort = Annotated[int | None, typer.Option("--http-port", help="For HTTP; usually 7700.")]
-ApiKey = Annotated[
-    str | None,
-    typer.Option("--api-key", envvar="MANYHANDS_API_KEY", help="Who asks by HTTP must show it."),
-]
-AllowHost = Annotated[
-    list[str] | None, typer.Option("--allow-host", help="Another name HTTP is reached by.")
-]
-AllowOrigin = Annotated[
-    list[str] | None,
-    typer.Option("--allow-origin", help="Another site whose pages may ask, as https://site.org."),
-]
-Url = Annotated[str | None, typer.Option("--url", help="http://HOST:PORT; else what runs here.")]
+    _run(verb.demo(Console(as_json=as_json), options, Settings()), as_json, verbose)
 
 
 @app.command()
@@ -199,6 +190,40 @@ def serve(
 
 
 @app.command()
+def join(
+    address: Annotated[str, typer.Argument(help="HOST or HOST:PORT of the swarm's door.")],
+    invite: Invite = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="The folder with the swarm's model on this disk.")
+    ] = None,
+    span: Annotated[
+        str | None, typer.Option("--span", help="Layers FIRST:LAST; else what is needed most.")
+    ] = None,
+    memory: Memory = None,
+    host: Annotated[
+        str | None, typer.Option("--host", help="Listen at this address of this machine.")
+    ] = None,
+    public_host: PublicHost = None,
+    port: Annotated[int, typer.Option("--port", help="Listen at this port; 0 is any.")] = 0,
+    threads: Threads = None,
+    with_parent: Annotated[
+        bool, typer.Option("--with-parent", hidden=True, help="End when standard input does.")
+    ] = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Give this device to a swarm, until Ctrl-C."""
+    from manyhands.cli import join as verb
+    from manyhands.cli.console import Console
+    from manyhands.domain.settings import Settings
+
+    options = verb.JoinOptions(
+        address, invite, model, span, memory, host, public_host, port, threads, with_parent
+    )
+    _run(verb.join(Console(as_json=as_json), options, Settings()), as_json, verbose)
+
+
+@app.command()
 def chat(
     model: Annotated[str | None, typer.Argument(help="Of several that are served, which.")] = None,
     url: Url = None,
@@ -236,38 +261,13 @@ def status(
 
 
 @app.command()
-def demo(
-    model: Annotated[str, typer.Argument(help="A model's folder.")] = "storyteller",
-    prompt: Annotated[str, typer.Option(help="How the text begins.")] = "Once upon a time",
-    peers: Annotated[int, typer.Option(help="How many processes share the model.")] = 3,
-    kill: Annotated[int, typer.Option(help="Which of them is killed.")] = 2,
-    at: Annotated[int, typer.Option(help="After how many tokens.")] = 80,
-    max_tokens: Annotated[int, typer.Option(help="The longest text.")] = 300,
-    seed: Annotated[int, typer.Option(help="Another seed, another story.")] = 3,
-    temperature: Annotated[float, typer.Option(help="0 is always the likeliest word.")] = 0.7,
-    machine: Annotated[bool, typer.Option(help="Tell what this machine could run.")] = True,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-) -> None:
-    """Three processes share a model; one is killed in mid-story, and the story goes on."""
-    from manyhands.cli import demo as verb
-    from manyhands.cli.console import Console
-    from manyhands.domain.settings import Settings
-
-    options = verb.DemoOptions(
-        model, prompt, peers, kill, at, max_tokens, seed, temperature, machine
-    )
-    _run(verb.demo(Console(as_json=as_json), options, Settings()), as_json, verbose)
-
-
-@app.command()
 def bench(
     model: Model = "storyteller",
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="How often it is run.")] = 5,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Measure this machine and really run a model, beside what is predicted."""
+    """Measure this machine, and a model beside its prediction."""
     from manyhands.cli import bench as verb
     from manyhands.cli.console import run_plain
 

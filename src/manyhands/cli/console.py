@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 import rich.console
 
+from manyhands.cli.wrapping import Wrapping
 from manyhands.errors import ManyhandsError
 from manyhands.launch.leftovers import clear_all
 
@@ -48,6 +49,8 @@ class Console:
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
         self.rich = rich.console.Console(highlight=False, markup=False, emoji=False)
+        self._wrapping = Wrapping(self.rich.width)
+        self._style: str | None = None
 
     @property
     def is_terminal(self) -> bool:
@@ -56,14 +59,30 @@ class Console:
 
     def say(self, text: str = "", style: str | None = None) -> None:
         """A line for a person; nothing with --json."""
-        if not self.as_json:
-            self.rich.print(as_shown(text), style=style, soft_wrap=True)
+        if self.as_json:
+            return
+        self._finish()
+        if text.strip() and self._wrapping.column:  # a line of its own, also amid streamed text
+            self.rich.print()
+        self._wrapping.column = 0
+        self.rich.print(as_shown(text), style=style, soft_wrap=not self.is_terminal)
 
     def write(self, text: str, style: str | None = None) -> None:
         """A piece of text without a line's end, for a person."""
-        if not self.as_json:
-            self.rich.print(as_shown(text), style=style, end="", soft_wrap=True)
-            self.rich.file.flush()
+        if self.as_json:
+            return
+        if style != self._style:
+            self._finish()
+            self._style = style
+        shown = as_shown(text)
+        self._print(self._wrapping.feed(shown) if self.is_terminal else shown)
+
+    def _finish(self) -> None:
+        self._print(self._wrapping.finish())
+
+    def _print(self, text: str) -> None:
+        self.rich.print(text, style=self._style, end="", soft_wrap=True)
+        self.rich.file.flush()
 
     def event(self, event: str, **facts: Any) -> None:
         """A line for a program; nothing without --json."""

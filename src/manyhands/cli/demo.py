@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from manyhands.cli.console import Console
@@ -18,7 +18,7 @@ from manyhands.cli.machine import as_data, machine_report, show
 from manyhands.cli.words import as_size, check_fits, device_here, engine_for
 from manyhands.domain.ids import PeerId, short
 from manyhands.domain.settings import Settings
-from manyhands.domain.span import even_cuts
+from manyhands.domain.span import Span, even_cuts
 from manyhands.domain.work import Sampling
 from manyhands.engine.measure import measure
 from manyhands.errors import ManyhandsError, UserError
@@ -90,6 +90,7 @@ async def demo(console: Console, options: DemoOptions, settings: Settings) -> No
 
 async def _tell_machine(console: Console) -> None:
     """Measure for a second, and say what would run here."""
+    console.say("\nmeasuring this machine, some seconds …", "dim")
     stop = threading.Event()
     try:
         report = machine_report(await asyncio.to_thread(measure, stop=stop))
@@ -98,7 +99,6 @@ async def _tell_machine(console: Console) -> None:
     if console.as_json:
         console.event("machine", **as_data(report))
     else:
-        console.say()
         show(report, console.rich)
 
 
@@ -123,7 +123,7 @@ class _Demo:
         options = self._options
         self._console.say(
             f"\nA key from 1 to {options.peers} kills that peer at once; otherwise peer "
-            f"{options.kill} is killed at token {options.at}.\n",
+            f"{options.kill} is killed at token {options.at}. It is told slowly, to be read.\n",
             "dim",
         )
         disturbed = self._answer()
@@ -196,7 +196,7 @@ class _Demo:
             if record is None or not peer.is_alive:
                 self._console.say(f"{line}gone", "red")
                 continue
-            spans = [held.span for held in record.holdings if held.state == "ready"]
+            spans = _joined(held.span for held in record.holdings if held.state == "ready")
             layers = ", ".join(f"{span.first}:{span.last}" for span in spans)
             held_bytes = record.device.memory_bytes - record.room_bytes
             self._console.say(f"{line}layers {layers:<14} {as_size(held_bytes)}")
@@ -221,7 +221,8 @@ class _Demo:
                 came = "nothing came after the kill, the story was over"
             self._console.say(f"  killed after {self._killed_at} of {len(ids)} tokens; {came}")
         self._console.write("  identical to an undisturbed run: ")
-        self._console.say("yes" if is_same else "no", "bold green" if is_same else "bold red")
+        self._console.write("yes" if is_same else "no", "bold green" if is_same else "bold red")
+        self._console.say()
         self._console.say(f"  undisturbed speed: {tok_s:.0f} tokens a second\n")
         self._show_peers("after")
         self._console.event(
@@ -236,6 +237,17 @@ class _Demo:
         if not is_same:
             is_exact = self._founding.opened.model.profile.row_invariant
             raise ManyhandsError(difference(ids, others, is_exact=is_exact))
+
+
+def _joined(spans: Iterable[Span]) -> list[Span]:
+    """Neighbouring and overlapping spans as one: what was loaded piece by piece."""
+    joined: list[Span] = []
+    for span in sorted(spans):
+        if joined and span.first <= joined[-1].last:
+            joined[-1] = Span(joined[-1].first, max(joined[-1].last, span.last))
+        else:
+            joined.append(span)
+    return joined
 
 
 def difference(ids: Sequence[int], others: Sequence[int], *, is_exact: bool) -> str:

@@ -53,6 +53,7 @@ class Api:
                     _raise_for(event)
                     if isinstance(event, dict):
                         yield event
+        raise PeerLost(f"{self.url} broke off in mid-answer; is `hands serve` still running there?")
 
     def no_swarm(self) -> ManyhandsError:
         """What to raise when the answers are not of our making."""

@@ -133,6 +133,23 @@ class _Joining:
             last=span.last,
             weight_bytes=held_bytes,
         )
+        await self._tell_company(node)
+
+    async def _tell_company(self, node: Node) -> None:
+        """Say when nobody else is left, and when somebody is back, until cancelled."""
+        was_alone = False
+        while True:
+            is_alone = len(node.directory.swarm.peers) < 2
+            if is_alone != was_alone:
+                self._console.say(
+                    "nobody else is here any more: waiting for the swarm to come back"
+                    if is_alone
+                    else "the swarm is back",
+                    "yellow" if is_alone else "green",
+                )
+                self._console.event("company", peers=len(node.directory.swarm.peers) - 1)
+                was_alone = is_alone
+            await node.directory.changed()
 
     async def _met(self, node: Node) -> None:
         """Return once anybody else's record is here."""

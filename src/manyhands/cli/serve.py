@@ -48,6 +48,10 @@ RENEW_BEFORE_S = 3600.0
 """So long before an invite ends the next one is printed; at half its life where that is later."""
 
 
+SETTLE_S = 2.0
+"""A loss that a stand-in mends meanwhile is not worth a word: answers go on."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
     """What was typed; see `hands serve --help`."""
@@ -110,7 +114,7 @@ async def serve(
         async with asyncio.TaskGroup() as tasks:
             working = tasks.create_task(work())
             await asked.wait()
-            console.say("ending: answers in progress are cut off", "dim")
+            console.say("ending …", "dim")
             working.cancel()
     console.event("left")
 
@@ -219,6 +223,8 @@ async def _answer_http(
     async with serving_http(serving, options.http_host, listening=listening) as url:
         with announced(home, url, wall_clock(), options.api_key):
             invite = swarm.founder.invite()
+            if options.http_port is None and not url.endswith(f":{API_PORT}"):
+                console.say(f"the usual port {API_PORT} is taken, by another one perhaps", "yellow")
             console.say(f"chat: {url}   API: {url}/v1   docs: {url}/docs")
             _tell_joining(console, swarm, invite)
             console.event("ready", url=url, door=str(swarm.door), invite=invite.text)
@@ -228,9 +234,10 @@ async def _answer_http(
 
 
 def _tell_joining(console: Console, swarm: Founding, invite: Invite) -> None:
+    where = "on another device"
     if is_loopback(swarm.door.host):
-        console.say("other devices cannot reach this one: start with --lan to let them join", "dim")
-    console.say(f"to give another device:\n  hands join {swarm.door} --invite {invite.text}")
+        where = "in another terminal here (other devices can join when this one runs with --lan)"
+    console.say(f"to join {where}:\n  hands join {swarm.door} --invite {invite.text}")
 
 
 async def _invite_again(console: Console, swarm: Founding, invite: Invite) -> None:
@@ -254,10 +261,13 @@ async def _tell_coverage(console: Console, swarm: Founding, ready: Callable[[], 
     told: tuple[bool, tuple[Span, ...]] | None = None
     while True:
         is_ready = is_covered(node.directory.swarm, model)
+        if not is_ready and told is not None and told[0]:
+            await asyncio.sleep(SETTLE_S)
+            is_ready = is_covered(node.directory.swarm, model)
         lost = tuple(gaps(held_layers(node.directory.swarm, model.id, model.spec)))
         if (is_ready, lost) != told:
             if is_ready:
-                console.say("every layer is held: ask away. Ctrl-C ends.")
+                console.say("every layer is held: ready to answer", "green")
                 ready()
             elif lost:
                 names = ", ".join(f"{span.first}:{span.last}" for span in lost)
