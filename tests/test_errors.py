@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from manyhands import errors
-from manyhands.errors import ManyhandsError, from_code
+from manyhands.errors import ManyhandsError, ResourceError, from_code
 
 EVERY = [
     found
@@ -39,3 +39,10 @@ def test_every_error_says_its_one_job_and_how_the_process_ends(error):
 def test_the_tree_drawn_in_the_docstring_is_the_tree():
     for error in EVERY:
         assert error.__name__ in errors.__doc__
+
+
+def test_a_class_that_only_refines_one_crosses_the_wire_as_that():
+    class Crash(ResourceError):
+        """Of one module only."""
+
+    assert type(from_code(Crash.code, "what, with which, what to try")) is ResourceError

@@ -141,9 +141,11 @@ class SessionUnknown(ProtocolError):
 
 
 def _tree(root: type[ManyhandsError]) -> dict[str, type[ManyhandsError]]:
+    """Code -> class; a class elsewhere that only refines one of these crosses the wire as that."""
     found = {root.code: root}
     for child in root.__subclasses__():
-        found.update(_tree(child))
+        if "code" in vars(child):
+            found.update(_tree(child))
     return found
 
 
