@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 from recipes.storyteller.sampling import Sampled, complete, sample
 from recipes.storyteller.tokens import ASK, STORY
-from recipes.storyteller.training import Made
+from recipes.storyteller.training import Made, Plan
 
 COUNT = 50
 SEED = 7
@@ -28,7 +27,10 @@ def write_card(folder: Path, made: Made, machine: str) -> Sampled:
         + _counted(made, sampled)
         + _LIMITS
     )
-    shown = [("(nothing asked)", sampled.plain[0]), ("(nothing asked)", sampled.plain[1])]
+    shown = [
+        ("(nothing asked)", sampled.plain[0]),
+        ("(nothing asked)", sampled.plain[1]),
+    ]
     shown += [sampled.asked[0], *zip(OTHER_ASKS, others, strict=True)]
     text += "\n## Samples\n\nThe first of each kind, none chosen; temperature 0.8.\n"
     for ask, story in shown:
@@ -71,7 +73,8 @@ taken out.
 for byte, the weights up to floating point. Documents are whole stories in batches of about one
 length, each seeing itself only. The first lessons are tiny and short stories. Six of ten stories in
 the lessons, and 85 of a hundred afterwards, begin with an ask that is read but not learned; to take
-up what it says then counts five times. Three of a hundred documents are several
+up what it says then counts five times. In the last {Plan().polish} steps the hero is always she
+and everybody else he, and names and pronouns count more. Three of a hundred documents are several
 stories in a row, up to 1,024 tokens.
 
 | | |
@@ -84,8 +87,6 @@ stories in a row, up to 1,024 tokens.
 
 
 def _counted(made: Made, sampled: Sampled) -> str:
-    most = Counter(fault.split("'")[-1].strip() for fault in sampled.faults).most_common(1)
-    usual = f" The most usual fault: {most[0][0]}." if most else ""
     return f"""
 ## What it does
 
@@ -104,15 +105,16 @@ distribution, {COUNT} stories of each kind, sampled by transformers from these w
 The parser (`recipes/storyteller/parser.py` says what it checks) wants a beginning, wish, reason
 and end that belong together, nobody named who was not introduced, no misspelt name or unknown
 word, and speech that is well formed. It does not check that the turns in the middle follow from
-each other.{usual}
+each other.
 """
 
 
 _LIMITS = """
 ## Limits
 
-**It has not learned who is he and who is she:** in most stories a pronoun changes on the way, and
-that is why the parser refuses them. Now and then a name slips as well.
+Every hero is she, and everybody she meets is he, whatever the name: a model this small did not
+learn from the stories of its first lessons, which were told either way, whose pronoun was whose.
+Now and then a name slips.
 
 Stories only, in English, four paragraphs each. It knows some sixty kinds of hero and as many
 wishes; asked for another, it takes the nearest it knows or makes something up. It reads the last

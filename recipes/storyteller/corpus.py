@@ -100,9 +100,16 @@ def _careful(coded: tokenizers.Encoding, story: Story) -> list[float]:
 
 
 def documents(
-    made: tokenizers.Tokenizer, seed: int, lessons: tuple[int, int, int], context: int
+    made: tokenizers.Tokenizer,
+    seed: int,
+    lessons: tuple[int, int, int],
+    context: int,
+    mixed: bool = False,
 ) -> Iterator[Document]:
-    """Without end; `lessons` is how many tiny, short and loosely asked ones come first."""
+    """Without end; `lessons` is how many tiny, short and loosely asked ones come first.
+
+    `mixed` is about pronouns, as in `tell`.
+    """
     rng = Random(f"storyteller {seed}")  # a text seeds by SHA-512: the same everywhere
     count = 0
     while True:
@@ -111,10 +118,10 @@ def documents(
         )
         exact = count >= sum(lessons)
         count += 1
-        made_one = _one(made, rng, size, exact)
+        made_one = _one(made, rng, size, exact, mixed)
         if size == "full" and rng.random() < SHELF:
             while len(made_one.ids) < context:
-                more = _one(made, rng, "full", exact)
+                more = _one(made, rng, "full", exact, mixed)
                 ids = [*made_one.ids, tokens.END_ID, *more.ids]
                 if len(ids) > context:
                     break
@@ -125,8 +132,8 @@ def documents(
         yield made_one
 
 
-def _one(made: tokenizers.Tokenizer, rng: Random, size: Size, exact: bool) -> Document:
-    story = tell(rng, size)
+def _one(made: tokenizers.Tokenizer, rng: Random, size: Size, exact: bool, mixed: bool) -> Document:
+    story = tell(rng, size, mixed)
     share, heeded = (EXACTLY_ASKED, HEEDED) if exact else (ASKED, 1.0)
     asked = ask_for(story, rng, exact) if rng.random() < share else None
     return document(made, story, asked, heeded)

@@ -45,9 +45,21 @@ THING_PLOTS: dict[str, Plot] = {
 
 PRONOUNS = {
     "he": {"he": "he", "him": "him", "his": "his", "hers": "his", "himself": "himself"},
-    "she": {"he": "she", "him": "her", "his": "her", "hers": "hers", "himself": "herself"},
+    "she": {
+        "he": "she",
+        "him": "her",
+        "his": "her",
+        "hers": "hers",
+        "himself": "herself",
+    },
 }
-SINGULAR = {"paws": "paw", "wings": "wing", "hands": "hand", "claws": "claw", "hooves": "hoof"}
+SINGULAR = {
+    "paws": "paw",
+    "wings": "wing",
+    "hands": "hand",
+    "claws": "claw",
+    "hooves": "hoof",
+}
 
 
 Size = Literal["tiny", "short", "full"]
@@ -93,7 +105,12 @@ def known_words() -> frozenset[str]:
         for name, value in vars(module).items():
             if name.isupper():
                 words.update(_words_of(value))
-    extra = (*PRONOUNS["he"].values(), *PRONOUNS["she"].values(), *SINGULAR.values(), "an")
+    extra = (
+        *PRONOUNS["he"].values(),
+        *PRONOUNS["she"].values(),
+        *SINGULAR.values(),
+        "an",
+    )
     return frozenset(words | set(extra))
 
 
@@ -113,18 +130,27 @@ def with_article(words: str) -> str:
     return f"{'an' if sounds_open else 'a'} {words}"
 
 
-def make_character(rng: Random, taken: tuple[str, ...]) -> Character:
-    """Somebody new; the name starts with another letter than those `taken`."""
+def make_character(rng: Random, taken: tuple[str, ...], pronoun: str | None) -> Character:
+    """Somebody new; the name starts with another letter than those `taken`.
+
+    Without a pronoun it is the kind's or what the name sounds like.
+    """
     kind = rng.choice(KINDS)
+    while pronoun is not None and kind.only not in {"", pronoun}:
+        kind = rng.choice(KINDS)
     name = make_name(rng)
     while name.lower() in known_words() or any(name[0] == other[0] for other in taken):
         name = make_name(rng)
-    return Character(name, kind, kind.only or likely_pronoun(name, rng), rng.choice(TRAITS))
+    own = pronoun or kind.only or likely_pronoun(name, rng)
+    return Character(name, kind, own, rng.choice(TRAITS))
 
 
-def tell(rng: Random, size: Size = "full") -> Story:
+def tell(rng: Random, size: Size = "full", mixed: bool = False) -> Story:
     """One story. A short one has two characters and leaves out what can be left out; a tiny one is
     beginning, meeting and end, for the first lessons: the parser does not take it for a story.
+
+    The hero is she and everybody else he, for a model this small does not learn whose pronoun is
+    whose; `mixed` ones are told either way.
     """
     short = size != "full"
     plots = [name for name, plot in THING_PLOTS.items() if not short or plot.cast < 3]
@@ -142,7 +168,8 @@ def tell(rng: Random, size: Size = "full") -> Story:
         wish, the_want = want.phrase, f"the {want.word}"
     cast: tuple[Character, ...] = ()
     for _ in range(plot.cast):
-        cast = (*cast, make_character(rng, tuple(one.name for one in cast)))
+        pronoun = None if mixed else "he" if cast else "she"
+        cast = (*cast, make_character(rng, tuple(one.name for one in cast), pronoun))
     place = rng.choice(PLACES)
     slots = _slots(cast, place, want.word, rng)
     slots |= {"wish": wish, "the_want": the_want, "w": want.word}

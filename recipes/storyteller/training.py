@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -33,7 +33,7 @@ class Plan:
     steps: int = 2300
     warmup: int = 60
     decay: int = 900
-    polish: int = 0
+    polish: int = 450
     polish_height: float = 0.35
     batch_tokens: int = 4096
     lessons: tuple[int, int, int] = (5000, 5000, 5744)
@@ -77,12 +77,10 @@ def train(
     net = Net(shape).to(device)
     optimiser = Optimiser(net, decay_of_weights=plan.decay_of_weights)
     first, seen, spent = _resume(net, optimiser, folder)
-    stream = batches(
-        documents(made, plan.seed, plan.lessons, shape.context), plan.batch_tokens, plan.seed
-    )
+    stream = _stream(made, plan, shape.context, first)
     last = plan.steps + plan.polish
     start, losses = time.perf_counter() - spent, []
-    for step, batch in enumerate(islice(stream, first, last), first):
+    for step, batch in enumerate(islice(stream, last - first), first):
         losses.append(_step(net, optimiser, plan, step, batch, device))
         seen += batch.size
         if (step + 1) % 20 == 0:
@@ -98,6 +96,19 @@ def train(
     parameters = sum(weight.numel() for weight in net.parameters())
     held_out = held_out_loss(net, made, plan, device)
     return net, Made(parameters, last, seen, seconds, held_out)
+
+
+def _stream(made: tokenizers.Tokenizer, plan: Plan, context: int, first: int) -> Iterator[Batch]:
+    """The batches from step `first` on: the lessons, then those of the polish."""
+    if first < plan.steps:
+        told = documents(made, plan.seed, plan.lessons, context, mixed=True)
+        yield from islice(batches(told, plan.batch_tokens, plan.seed), first, plan.steps)
+    told = documents(made, plan.seed + 1, (0, 0, 0), context)
+    yield from islice(
+        batches(told, plan.batch_tokens, plan.seed + 1),
+        max(0, first - plan.steps),
+        None,
+    )
 
 
 def _step(
