@@ -44,7 +44,7 @@ bench: $(READY)
 	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
 
 storyteller: $(READY)
-	$(BIN)/python -m recipes.storyteller
+	OMP_WAIT_POLICY=passive $(BIN)/python -m recipes.storyteller
 
 picture: $(READY)
 	$(BIN)/python tools/picture.py
