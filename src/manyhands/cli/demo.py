@@ -49,9 +49,9 @@ class DemoOptions:
     prompt: str = PROMPT
     peers: int = 3
     kill: int = 2
-    at: int = 80
-    max_tokens: int = 300
-    seed: int = 3
+    at: int = 130
+    max_tokens: int = 400
+    seed: int = 6
     temperature: float = 0.7
     with_machine: bool = True
 
