@@ -116,8 +116,10 @@ def demo(
     _run(verb.demo(Console(as_json=as_json), options, Settings()), as_json, verbose)
 
 
-@app.command()
-def run(
+@app.command("serve", help="Run a model and serve it by HTTP, until Ctrl-C.")
+@app.command("run", help="Run a model, serve it by HTTP, and talk to it here.")
+def run_or_serve(
+    context: typer.Context,
     model: Model = "storyteller",
     peers: Peers = 0,
     span: Span = None,
@@ -138,10 +140,9 @@ def run(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Run a model, serve it by HTTP, and talk to it here."""
-    from manyhands.cli import run as verb
+    """Both verbs take the same; one of them talks here as well."""
     from manyhands.cli.console import Console, run_plain
-    from manyhands.cli.serve import ServeOptions
+    from manyhands.cli.serve import ServeOptions, serve_until_signal
     from manyhands.domain.settings import Settings
 
     options = ServeOptions(
@@ -150,43 +151,12 @@ def run(
         tuple(allow_origin or ()),
     )  # fmt: skip
     console = Console(as_json=as_json)
+    if context.command.name == "serve":
+        _run(serve_until_signal(console, options, Settings()), as_json, verbose)
+        return
+    from manyhands.cli import run as verb
+
     run_plain(lambda: verb.run(console, options, Settings()), as_json=as_json, verbose=verbose)
-
-
-@app.command()
-def serve(
-    model: Model = "storyteller",
-    peers: Peers = 0,
-    span: Span = None,
-    memory: Memory = None,
-    engine: Engine = "auto",
-    dtype: Dtype = "auto",
-    threads: Threads = None,
-    lan: Lan = False,
-    host: Host = None,
-    public_host: PublicHost = None,
-    peers_port: PeersPort = None,
-    door_port: DoorPort = None,
-    http_host: HttpHost = "127.0.0.1",
-    http_port: HttpPort = None,
-    api_key: ApiKey = None,
-    allow_host: AllowHost = None,
-    allow_origin: AllowOrigin = None,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-) -> None:
-    """Run a model and serve it by HTTP, until Ctrl-C."""
-    from manyhands.cli import serve as verb
-    from manyhands.cli.console import Console
-    from manyhands.domain.settings import Settings
-
-    options = verb.ServeOptions(
-        model, peers, span, memory, engine, dtype, threads, lan, host, public_host, peers_port,
-        door_port, http_host, http_port, api_key, tuple(allow_host or ()),
-        tuple(allow_origin or ()),
-    )  # fmt: skip
-    work = verb.serve_until_signal(Console(as_json=as_json), options, Settings())
-    _run(work, as_json, verbose)
 
 
 @app.command()
