@@ -31,7 +31,7 @@ TOKENIZER_STORIES = 8000
 def make_tokenizer(seed: int, count: int = TOKENIZER_STORIES) -> tokenizers.Tokenizer:
     """The tokenizer, trained on `count` stories of this seed."""
     rng = Random(f"tokenizer {seed}")
-    return tokens.train(tell(rng, mixed=True).text for _ in range(count))
+    return tokens.train(tell(rng).text for _ in range(count))
 
 
 def main() -> None:

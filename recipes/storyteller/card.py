@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from recipes.storyteller.corpus import BOUND, HEEDED
 from recipes.storyteller.sampling import Sampled, complete, sample
 from recipes.storyteller.tokens import ASK, STORY
-from recipes.storyteller.training import Made, Plan
+from recipes.storyteller.training import Made
 
 COUNT = 50
 SEED = 7
@@ -73,9 +74,9 @@ taken out.
 for byte, the weights up to floating point. Documents are whole stories in batches of about one
 length, each seeing itself only. The first lessons are tiny and short stories. Six of ten stories in
 the lessons, and 85 of a hundred afterwards, begin with an ask that is read but not learned; to take
-up what it says then counts five times. In the last {Plan().polish} steps the hero is always she
-and everybody else he, and names and pronouns count more. Three of a hundred documents are several
-stories in a row, up to 1,024 tokens.
+up what it says then counts {HEEDED:.0f} times, a name said again and what fits this wish and no
+other {BOUND:.0f} times. Three of a hundred documents are several stories in a row, up to 1,024
+tokens.
 
 | | |
 |---|---|
@@ -112,8 +113,8 @@ each other.
 _LIMITS = """
 ## Limits
 
-Every hero is she, and everybody she meets is he, whatever the name: a model this small did not
-learn from the stories of its first lessons, which were told either way, whose pronoun was whose.
+Every hero is she, and everybody she meets is he, whatever the name: where stories were told either
+way, a model this small did not learn whose pronoun was whose.
 Now and then a name slips.
 
 Stories only, in English, four paragraphs each. It knows some sixty kinds of hero and as many

@@ -27,7 +27,10 @@ EXACTLY_ASKED = 0.85
 """Shares of stories that are asked for, in the lessons and after them."""
 
 HEEDED = 5.0
-"""How much more it counts, after the lessons, to take up what the ask says than any other token."""
+NAMED_AGAIN = 3.0
+BOUND = 3.0
+"""How much more than any other token it counts, after the lessons, to take up what the ask says, to
+say a name again, and to say what fits this wish and no other."""
 
 POOL = 384
 """Documents sorted by length at a time."""
@@ -35,22 +38,12 @@ POOL = 384
 IGNORED = -100
 
 
-NAMED_AGAIN = 3.0
-PRONOUNS = 5.0
-"""How much more it counts, in the last lesson, to say the right name again, and he or she."""
-
-PRONOUN = re.compile(r"\b(?:he|she|him|her|his|hers|himself|herself)\b", re.IGNORECASE)
-
-
 class Document(NamedTuple):
-    """Token ids, what each place should say next (IGNORED: nothing), and how much that counts:
-    `weights` at first, `careful` in the last lesson.
-    """
+    """Token ids, what each place should say next (IGNORED: nothing), and how much that counts."""
 
     ids: list[int]
     targets: list[int]
     weights: list[float]
-    careful: list[float]
 
 
 class Batch(NamedTuple):
@@ -59,44 +52,42 @@ class Batch(NamedTuple):
     inputs: torch.Tensor
     targets: torch.Tensor
     weights: torch.Tensor
-    careful: torch.Tensor
     size: int
 
 
 def document(
-    made: tokenizers.Tokenizer, story: Story, ask: str | None, heeded: float = 1.0
+    made: tokenizers.Tokenizer, story: Story, ask: str | None, careful: bool = False
 ) -> Document:
-    """`<|ask|>…<|story|>…<|end|>`; the ask is read, not learned.
-
-    What the ask says of the hero's kind, the wish and the place counts `heeded` where the story
-    first says it.
-    """
+    """`<|ask|>…<|story|>…<|end|>`; the ask is read, not learned. `careful`: some counts more."""
     asked = [] if ask is None else [tokens.ASK_ID, *_encode(made, ask)]
     coded = made.encode(story.text, add_special_tokens=False)
     told = [tokens.STORY_ID, *coded.ids, tokens.END_ID]
     weights = [1.0] * (len(asked) + len(told) - 1)
-    careful = [1.0] * len(asked) + _careful(coded, story) + [1.0]
-    for phrase in (story.cast[0].kind.noun, story.wish, story.place.first):
-        first = story.text.lower().find(phrase)
-        if ask is None or phrase not in ask or first < 0:
-            continue
-        for at, (start, end) in enumerate(coded.offsets):
-            if start < first + len(phrase) and end > first:
-                weights[len(asked) + at] = heeded
+    if careful:
+        letters = _counted(story, ask or "")
+        for at, (start, end) in enumerate(coded.offsets, len(asked)):
+            weights[at] = max(letters[start:end], default=1.0)
     ids = asked + told
-    careful = [max(pair) for pair in zip(weights, careful, strict=True)]
-    return Document(ids[:-1], [IGNORED] * len(asked) + told[1:], weights, careful)
+    return Document(ids[:-1], [IGNORED] * len(asked) + told[1:], weights)
 
 
-def _careful(coded: tokenizers.Encoding, story: Story) -> list[float]:
-    """How much each token of a story counts in the last lesson: who is meant counts more."""
-    letters = [1.0] * len(story.text)
+def _counted(story: Story, ask: str) -> list[float]:
+    """How much each letter of a story counts."""
+    text = story.text.lower()
+    letters = [1.0] * len(text)
+
+    def count(start: int, phrase: str, weight: float) -> None:
+        letters[start : start + len(phrase)] = [weight] * len(phrase)
+
+    for phrase in story.bound:
+        count(text.index(phrase.lower()), phrase, BOUND)
     for one in story.cast:
         for again in list(re.finditer(rf"\b{one.name}\b", story.text))[1:]:
-            letters[again.start() : again.end()] = [NAMED_AGAIN] * len(one.name)
-    for word in PRONOUN.finditer(story.text):
-        letters[word.start() : word.end()] = [PRONOUNS] * len(word[0])
-    return [max(letters[start:end], default=1.0) for start, end in coded.offsets]
+            count(again.start(), one.name, NAMED_AGAIN)
+    for phrase in (story.cast[0].kind.noun, story.wish, story.place.first):
+        if phrase in ask and phrase in text:
+            count(text.index(phrase), phrase, HEEDED)
+    return letters
 
 
 def documents(
@@ -104,12 +95,8 @@ def documents(
     seed: int,
     lessons: tuple[int, int, int],
     context: int,
-    mixed: bool = False,
 ) -> Iterator[Document]:
-    """Without end; `lessons` is how many tiny, short and loosely asked ones come first.
-
-    `mixed` is about pronouns, as in `tell`.
-    """
+    """Without end; `lessons` is how many tiny, short and loosely asked ones come first."""
     rng = Random(f"storyteller {seed}")  # a text seeds by SHA-512: the same everywhere
     count = 0
     while True:
@@ -118,25 +105,24 @@ def documents(
         )
         exact = count >= sum(lessons)
         count += 1
-        made_one = _one(made, rng, size, exact, mixed)
+        made_one = _one(made, rng, size, exact)
         if size == "full" and rng.random() < SHELF:
             while len(made_one.ids) < context:
-                more = _one(made, rng, "full", exact, mixed)
+                more = _one(made, rng, "full", exact)
                 ids = [*made_one.ids, tokens.END_ID, *more.ids]
                 if len(ids) > context:
                     break
                 targets = [*made_one.targets, IGNORED, *more.targets]
                 weights = [*made_one.weights, 1.0, *more.weights]
-                careful = [*made_one.careful, 1.0, *more.careful]
-                made_one = Document(ids, targets, weights, careful)
+                made_one = Document(ids, targets, weights)
         yield made_one
 
 
-def _one(made: tokenizers.Tokenizer, rng: Random, size: Size, exact: bool, mixed: bool) -> Document:
-    story = tell(rng, size, mixed)
-    share, heeded = (EXACTLY_ASKED, HEEDED) if exact else (ASKED, 1.0)
+def _one(made: tokenizers.Tokenizer, rng: Random, size: Size, exact: bool) -> Document:
+    story = tell(rng, size)
+    share = EXACTLY_ASKED if exact else ASKED
     asked = ask_for(story, rng, exact) if rng.random() < share else None
-    return document(made, story, asked, heeded)
+    return document(made, story, asked, careful=exact)
 
 
 def batches(stream: Iterator[Document], most_tokens: int, seed: int) -> Iterator[Batch]:
@@ -157,13 +143,12 @@ def _batch(rows: list[Document]) -> Batch:
     length = max(len(one.ids) for one in rows)
     inputs = torch.full((len(rows), length), tokens.PAD_ID)
     targets = torch.full((len(rows), length), IGNORED)
-    weights, careful = torch.ones(len(rows), length), torch.ones(len(rows), length)
+    weights = torch.ones(len(rows), length)
     for row, one in enumerate(rows):
         inputs[row, : len(one.ids)] = torch.tensor(one.ids)
         targets[row, : len(one.targets)] = torch.tensor(one.targets)
         weights[row, : len(one.weights)] = torch.tensor(one.weights)
-        careful[row, : len(one.careful)] = torch.tensor(one.careful)
-    return Batch(inputs, targets, weights, careful, sum(len(one.ids) for one in rows))
+    return Batch(inputs, targets, weights, sum(len(one.ids) for one in rows))
 
 
 def _encode(made: tokenizers.Tokenizer, text: str) -> list[int]:

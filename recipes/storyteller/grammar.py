@@ -24,7 +24,7 @@ from recipes.storyteller import (
 from recipes.storyteller.grammar_cast import KINDS, PLACES, TRAITS, Kind, Place
 from recipes.storyteller.grammar_deeds import DEEDS, SIGHTS, Deed, Sight
 from recipes.storyteller.grammar_frame import FAREWELLS, OPENINGS, WISHES, Beat, Maybe
-from recipes.storyteller.grammar_names import likely_pronoun, make_name
+from recipes.storyteller.grammar_names import make_name
 from recipes.storyteller.grammar_plots import EARN, FETCH, MAKE, Plot
 from recipes.storyteller.grammar_roads import LEARN, TRAVEL
 from recipes.storyteller.grammar_things import THINGS, Want
@@ -77,13 +77,16 @@ class Character:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """A told story and what it is about; `wish` is as in "wanted a lantern"."""
+    """A told story and what it is about; `wish` is as in "wanted a lantern". `bound` is what the
+    text says that fits no other wish: why, and what came of it.
+    """
 
     text: str
     cast: tuple[Character, ...]
     place: Place
     wish: str
     word: str
+    bound: tuple[str, ...]
 
 
 TABLES = (
@@ -130,27 +133,23 @@ def with_article(words: str) -> str:
     return f"{'an' if sounds_open else 'a'} {words}"
 
 
-def make_character(rng: Random, taken: tuple[str, ...], pronoun: str | None) -> Character:
-    """Somebody new; the name starts with another letter than those `taken`.
-
-    Without a pronoun it is the kind's or what the name sounds like.
-    """
+def make_character(rng: Random, taken: tuple[str, ...], pronoun: str) -> Character:
+    """Somebody new; the name starts with another letter than those `taken`."""
     kind = rng.choice(KINDS)
-    while pronoun is not None and kind.only not in {"", pronoun}:
+    while kind.only not in {"", pronoun}:
         kind = rng.choice(KINDS)
     name = make_name(rng)
     while name.lower() in known_words() or any(name[0] == other[0] for other in taken):
         name = make_name(rng)
-    own = pronoun or kind.only or likely_pronoun(name, rng)
-    return Character(name, kind, own, rng.choice(TRAITS))
+    return Character(name, kind, pronoun, rng.choice(TRAITS))
 
 
-def tell(rng: Random, size: Size = "full", mixed: bool = False) -> Story:
+def tell(rng: Random, size: Size = "full") -> Story:
     """One story. A short one has two characters and leaves out what can be left out; a tiny one is
     beginning, meeting and end, for the first lessons: the parser does not take it for a story.
 
     The hero is she and everybody else he, for a model this small does not learn whose pronoun is
-    whose; `mixed` ones are told either way.
+    whose.
     """
     short = size != "full"
     plots = [name for name, plot in THING_PLOTS.items() if not short or plot.cast < 3]
@@ -168,7 +167,7 @@ def tell(rng: Random, size: Size = "full", mixed: bool = False) -> Story:
         wish, the_want = want.phrase, f"the {want.word}"
     cast: tuple[Character, ...] = ()
     for _ in range(plot.cast):
-        pronoun = None if mixed else "he" if cast else "she"
+        pronoun = "he" if cast else "she"
         cast = (*cast, make_character(rng, tuple(one.name for one in cast), pronoun))
     place = rng.choice(PLACES)
     slots = _slots(cast, place, want.word, rng)
@@ -176,7 +175,8 @@ def tell(rng: Random, size: Size = "full", mixed: bool = False) -> Story:
     if isinstance(want, Deed):
         slots["fault"], slots["advice"] = rng.choice(want.faults)
     told = _Telling(rng, slots, size)
-    return Story(told.story(want, plot), cast, place, wish, want.word)
+    text = told.story(want, plot)
+    return Story(text, cast, place, wish, want.word, (told.said("why"), told.said("then")))
 
 
 def _slots(cast: tuple[Character, ...], place: Place, word: str, rng: Random) -> dict[str, str]:
@@ -216,6 +216,7 @@ class _Telling:
         slots |= dict(zip(plot.slots, rng.choice(plot.turns), strict=True))
         slots |= {
             "why": rng.choice(want.why),
+            "then": rng.choice(want.then),
             "weather": rng.choice(grammar_cast.WEATHER),
             "sigh": rng.choice(grammar_cast.SIGHS),
             "meeting": rng.choice(grammar_cast.MEETINGS),
@@ -236,9 +237,13 @@ class _Telling:
         paragraphs = [
             (OPENINGS, Maybe(grammar_cast.HABITS), wishes),
             *middle,
-            (want.then, FAREWELLS),
+            (("{then}",), FAREWELLS),
         ]
         return "\n\n".join(self._paragraph(beats) for beats in paragraphs)
+
+    def said(self, name: str) -> str:
+        """What a slot says in the story that was told."""
+        return self._fill(self._slots[name])
 
     def _paragraph(self, beats: tuple[Beat, ...]) -> str:
         told = []

@@ -48,13 +48,3 @@ def make_name(rng: Random) -> str:
     for _ in range(syllables - 1):
         name += rng.choice(MIDDLES) + rng.choice(VOWELS)
     return (name + rng.choice(ENDS)).capitalize()[:11]
-
-
-def likely_pronoun(name: str, rng: Random) -> str:
-    """`she` mostly for names in -a or -ie, `he` mostly for those in -o or -us, else either."""
-    chance_of_she = 0.5
-    if name.endswith(("a", "ie", "ine", "elle")):
-        chance_of_she = 0.85
-    elif name.endswith(("o", "us", "ck", "kin")):
-        chance_of_she = 0.15
-    return "she" if rng.random() < chance_of_she else "he"

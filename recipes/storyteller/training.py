@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -25,18 +25,14 @@ from recipes.storyteller.optimiser import Optimiser
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long and how fast. `lessons`: see `documents`. The last `polish` steps, if any, go down
-    again from `polish_height`, and heed more who is meant.
-    """
+    """How long and how fast. `lessons`: see `documents`."""
 
     seed: int = 20
-    steps: int = 2300
+    steps: int = 4800
     warmup: int = 60
-    decay: int = 900
-    polish: int = 450
-    polish_height: float = 0.35
+    decay: int = 2400
     batch_tokens: int = 4096
-    lessons: tuple[int, int, int] = (5000, 5000, 5744)
+    lessons: tuple[int, int, int] = (5000, 5000, 6000)
     rate: float = 2e-3
     matrix_rate: float = 0.02
     decay_of_weights: float = 0.05
@@ -44,9 +40,7 @@ class Plan:
     keep_every: int = 100
 
     def height_at(self, step: int) -> float:
-        """What share of the full rates a step has: up, level, down, and once more down."""
-        if step >= self.steps:
-            return self.polish_height * (self.steps + self.polish - step) / self.polish
+        """What share of the full rates a step has: up, level, down."""
         up = (step + 1) / self.warmup
         down = (self.steps - step) / self.decay
         return min(1.0, up, down)
@@ -77,10 +71,10 @@ def train(
     net = Net(shape).to(device)
     optimiser = Optimiser(net, decay_of_weights=plan.decay_of_weights)
     first, seen, spent = _resume(net, optimiser, folder)
-    stream = _stream(made, plan, shape.context, first)
-    last = plan.steps + plan.polish
+    told = documents(made, plan.seed, plan.lessons, shape.context)
+    stream = islice(batches(told, plan.batch_tokens, plan.seed), first, plan.steps)
     start, losses = time.perf_counter() - spent, []
-    for step, batch in enumerate(islice(stream, last - first), first):
+    for step, batch in enumerate(stream, first):
         losses.append(_step(net, optimiser, plan, step, batch, device))
         seen += batch.size
         if (step + 1) % 20 == 0:
@@ -88,27 +82,14 @@ def train(
             mean = sum(losses) / len(losses)
             say(f"step {step + 1} loss {mean:.4f} tokens {seen} seconds {took:.0f}")
             losses = []
-        if (step + 1) % plan.keep_every == 0 or step + 1 == last:
+        if (step + 1) % plan.keep_every == 0 or step + 1 == plan.steps:
             _keep(net, optimiser, folder, step + 1, seen, time.perf_counter() - start)
             if on_kept is not None:
                 on_kept(net, step + 1)
     seconds = time.perf_counter() - start
     parameters = sum(weight.numel() for weight in net.parameters())
     held_out = held_out_loss(net, made, plan, device)
-    return net, Made(parameters, last, seen, seconds, held_out)
-
-
-def _stream(made: tokenizers.Tokenizer, plan: Plan, context: int, first: int) -> Iterator[Batch]:
-    """The batches from step `first` on: the lessons, then those of the polish."""
-    if first < plan.steps:
-        told = documents(made, plan.seed, plan.lessons, context, mixed=True)
-        yield from islice(batches(told, plan.batch_tokens, plan.seed), first, plan.steps)
-    told = documents(made, plan.seed + 1, (0, 0, 0), context)
-    yield from islice(
-        batches(told, plan.batch_tokens, plan.seed + 1),
-        max(0, first - plan.steps),
-        None,
-    )
+    return net, Made(parameters, plan.steps, seen, seconds, held_out)
 
 
 def _step(
@@ -121,8 +102,7 @@ def _step(
 ) -> float:
     losses = losses_of(net, batch, device)
     learned = (batch.targets != IGNORED).sum().to(device)
-    weights = batch.weights if step < plan.steps else batch.careful
-    (losses @ weights.to(device).flatten() / learned).backward()
+    (losses @ batch.weights.to(device).flatten() / learned).backward()
     torch.nn.utils.clip_grad_norm_(net.parameters(), plan.clip)
     height = plan.height_at(step)
     optimiser.step(plan.matrix_rate * height, plan.rate * height)

@@ -41,7 +41,7 @@ def test_the_same_seed_tells_the_same_stories():
 def test_the_corpus_of_a_seed_is_the_same_everywhere():
     rng = Random("corpus")
     told = "\n".join(f"{ask_for(story, rng)}\n{story.text}" for story in map(tell, [rng] * 50))
-    assert hashlib.sha256(told.encode()).hexdigest()[:16] == "69efef4d4409dd25"
+    assert hashlib.sha256(told.encode()).hexdigest()[:16] == "d46f8a12e63ba078"
 
 
 @pytest.mark.parametrize("size", ["short", "full"])
@@ -81,21 +81,21 @@ def test_asks_name_what_the_story_is_about():
     assert sum(story.word in ask for story, ask in exact) > wanted
 
 
-def test_the_hero_is_she_and_everybody_else_he_unless_they_are_mixed():
+def test_the_hero_is_she_and_everybody_else_he():
     rng = Random(8)
     for _ in range(200):
         hero, *others = tell(rng).cast
         assert hero.pronoun == "she"
         assert hero.kind.only != "he"
         assert {one.pronoun for one in others} == {"he"}
-    assert {tell(rng, mixed=True).cast[0].pronoun for _ in range(50)} == {"he", "she"}
 
 
-@pytest.mark.parametrize("mixed", [True, False])
-def test_mixed_stories_are_accepted_as_well(mixed):
+def test_what_fits_only_this_wish_is_in_the_story():
     rng = Random(10)
     for _ in range(100):
-        assert accepts(tell(rng, mixed=mixed).text)
+        story = tell(rng)
+        assert len(story.bound) == 2
+        assert all(phrase.lower() in story.text.lower() for phrase in story.bound)
 
 
 def test_articles_follow_the_sound():
