@@ -15,6 +15,7 @@ EVERY_SETTING = {
     "beat_every_s": 0.25,
     "silent_after_s": 0.75,
     "silent_factor": 4.0,
+    "confirm_within_s": 0.01,
     "stuck_after_s": 30.0,
     "lease_s": 30.0,
     "load_deadline_s": 120.0,

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from manyhands.domain.messages import Goodbye, Hello, Renew
+from manyhands.domain.messages import Ack, Goodbye, Hello, Renew
+from manyhands.domain.settings import Settings
 from manyhands.domain.tensor_frame import TensorFrame
 from manyhands.domain.work import Step
 from manyhands.errors import FrameError, ProtocolError
@@ -172,6 +173,34 @@ def test_a_receiver_that_works_off_gets_every_step_in_order():
             house[ANNA].send(BEN, step(number, number, [1]))
         await house.heard[BEN].until(lambda heard: len(heard.messages) == 50)
         assert house.heard[BEN].numbers() == list(range(50))
+
+    in_house(test)
+
+
+def test_confirmations_wait_for_each_other_but_not_for_long():
+    async def test(house):
+        every_s = SETTINGS.confirm_within_s / 5
+        for number in range(20):
+            house[ANNA].send(BEN, step(number, number, [1]))
+            await asyncio.sleep(every_s)
+        await house.heard[BEN].until(lambda heard: len(heard.messages) == 20)
+        await asyncio.sleep(SETTINGS.confirm_within_s)
+        counts = [frame[2].count for frame in house.frames if type(frame[2]) is Ack]
+        assert counts[-1] == 20
+        assert len(counts) <= 5
+
+    in_house(test, settings=Settings())
+
+
+def test_an_answer_takes_the_confirmation_along():
+    async def test(house):
+        house[ANNA].send(BEN, step(0, 0, [1]))
+        await house.heard[BEN].until(lambda heard: heard.messages)
+        house[BEN].send(ANNA, beat(1))
+        await house.heard[ANNA].until(lambda heard: heard.messages)
+        assert house.sent(Ack) == [(BEN, ANNA)]
+        await asyncio.sleep(10 * SETTINGS.confirm_within_s)
+        assert house.sent(Ack) == [(BEN, ANNA)]
 
     in_house(test)
 

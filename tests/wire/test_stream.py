@@ -138,6 +138,36 @@ def test_one_acknowledgement_counts_all_that_came_and_goes_before_the_rest():
     assert said(stream) == [Ack(len(acknowledged) + 1)]
 
 
+def test_what_is_due_at_once_and_what_can_wait_for_company():
+    stream = Stream(hello(ANNA, credits_=4), BEN)
+    assert stream.due == "now"  # our Hello
+    said(stream)
+    stream.send(step(0), 0.0)
+    assert stream.due == ""  # nothing may go before the other's Hello
+    heard(stream, hello(BEN, credits_=1))
+    assert stream.due == "now"
+    said(stream)
+    heard(stream, example(Beat))
+    assert stream.due == ""  # nobody confirms a beat
+    heard(stream, step(7))
+    assert stream.due == "later"  # a confirmation alone
+    stream.send(step(1), 0.0)
+    assert stream.due == "later"  # and a step that has no credit
+    heard(stream, step(8))
+    stream.consumed(2)
+    assert stream.due == "now"  # half a window of credits
+    assert said(stream) == [Ack(2), Credit(2)]
+    assert stream.due == ""
+    heard(stream, Credit(1))
+    assert stream.due == "now"
+    said(stream)
+    stream.goodbye()
+    assert stream.due == "now"
+    said(stream)
+    heard(stream, Goodbye())
+    assert stream.due == ""
+
+
 def test_the_oldest_unacknowledged_message_has_an_age_from_when_it_was_given_out():
     stream = opened(theirs=1)
     stream.send(example(SessionOpen), 1.0)

@@ -26,6 +26,7 @@ class Settings:
     beat_every_s: float = _knob(0.25, 0.01, 60, "a stage with a live session beats this often")
     silent_after_s: float = _knob(0.75, 0.05, 600, "the least silence that counts as a loss")
     silent_factor: float = _knob(4.0, 1, 100, "a silence this many usual times long is a loss")
+    confirm_within_s: float = _knob(0.01, 0.0, 1, "what came is confirmed this soon, or sooner")
     stuck_after_s: float = _knob(30.0, 0.1, 3600, "the least age of a running step that is a loss")
     lease_s: float = _knob(30.0, 0.1, 86400, "a session whose owner is gone this long is freed")
     load_deadline_s: float = _knob(

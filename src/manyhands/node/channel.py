@@ -5,6 +5,7 @@ Knows nothing of dialling: it only remembers.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 
 from manyhands.domain.ids import PeerId
@@ -27,6 +28,7 @@ class Channel:
         self.is_ours = False
         self.open_since_s: float | None = None
         self.is_flush_due = False
+        self.confirming: asyncio.TimerHandle | None = None  # a confirmation that waits for company
         self.silent_since_s: float | None = None
         self.written: deque[tuple[float, int]] = deque()  # when, how many bytes; for `_waited_s`
 

@@ -297,15 +297,25 @@ class Peers:
             if type(message) in CREDITED:
                 done = self._worked_off(channel, channel.stream)
             self._listener.message(channel.peer, message, done)
-        self._flush_soon(channel)
+        self._flush_when_due(channel)
 
     def _worked_off(self, channel: Channel, stream: Stream | None) -> Callable[[], None]:
         def done() -> None:
             if stream is not None and channel.stream is stream:
                 stream.consumed(1)
-                self._flush_soon(channel)
+                self._flush_when_due(channel)
 
         return done
+
+    def _flush_when_due(self, channel: Channel) -> None:
+        """Write at once what somebody waits for; a confirmation alone may wait for company."""
+        due = "" if channel.stream is None else channel.stream.due
+        if due == "now":
+            self._flush_soon(channel)
+        elif due == "later" and channel.confirming is None:
+            wait_s = self._settings.confirm_within_s
+            loop = asyncio.get_running_loop()
+            channel.confirming = loop.call_later(wait_s, self._flush, channel)
 
     def _flush_soon(self, channel: Channel) -> None:
         """Write at the end of this turn of the loop, so that confirmations go together."""
@@ -315,6 +325,9 @@ class Peers:
 
     def _flush(self, channel: Channel) -> None:
         channel.is_flush_due = False
+        if channel.confirming is not None:
+            channel.confirming.cancel()
+            channel.confirming = None
         if channel.stream is None or channel.connection is None:
             return
         for frame in channel.stream.outgoing(self._clock()):

@@ -82,6 +82,26 @@ class Stream:
         self._freed = 0  # steps consumed whose credit was not given back yet
 
     @property
+    def due(self) -> Literal["", "later", "now"]:
+        """Whether `outgoing` has something to give; a confirmation alone may come later."""
+        if self.state == "closed":
+            return ""
+        if self._hello_frame is not None or self._goodbye is not None:
+            return "now"
+        if self.remote is None or self.state != "open":
+            return ""
+        if self._control or (self._steps and self._credits) or self._owes_credit:
+            return "now"
+        return "later" if self._arrived > self._arrived_said else ""
+
+    @property
+    def _owes_credit(self) -> bool:
+        """Half a window at a time: a credit frame for every step would double the frames, and a
+        peer that has used up its credits always finds at least half of them freed in the end.
+        """
+        return self._freed > 0 and 2 * self._freed >= self._hello.credits
+
+    @property
     def waiting_steps(self) -> int:
         """Steps queued here, for want of credits or of the other side's Hello."""
         return len(self._steps)
@@ -172,9 +192,7 @@ class Stream:
         if self._arrived > self._arrived_said:
             self._arrived_said = self._arrived
             frames.append(schema.encode(Ack(self._arrived)))
-        # Half a window at a time: a credit frame for every step would double the frames, and a peer
-        # that has used up its credits always finds at least half of them freed in the end.
-        if self._freed and 2 * self._freed >= self._hello.credits:
+        if self._owes_credit:
             frames.append(schema.encode(Credit(self._freed)))
             self._granted += self._freed
             self._freed = 0
