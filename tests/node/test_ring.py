@@ -209,6 +209,32 @@ def test_a_lost_link_names_the_link_and_the_peer_only_if_it_is_quiet_too(is_quie
     with_ring(test)
 
 
+@pytest.mark.parametrize(("down_after_s", "lost"), [(0.0, {BEN}), (0.01, {BEN}), (0.05, set())])
+def test_of_a_link_that_is_lost_the_end_that_is_gone_for_us_as_well_is_named(down_after_s, lost):
+    async def test(ring, _):
+        setback = Setback("a link", broken=frozenset({(ANNA, BEN)}))
+        began_s = ring.clock()
+        asyncio.get_running_loop().call_later(down_after_s, ring.link_lost, BEN, "closed")
+        asyncio.get_running_loop().call_later(0.005, ring.deliver, ANNA, READY)
+        await ring.hear_out(setback, 0.02)
+        assert setback.lost == lost
+        assert ring.clock() - began_s == pytest.approx(min(down_after_s, 0.02), abs=0.001)
+
+    with_ring(test)
+
+
+@pytest.mark.parametrize(
+    "setback", [Setback("a peer", lost=frozenset({ANNA})), Setback("nobody is named")]
+)
+def test_what_is_known_already_is_not_waited_for(setback):
+    async def test(ring, _):
+        began_s = ring.clock()
+        await ring.hear_out(setback, 0.02)
+        assert ring.clock() == began_s
+
+    with_ring(test)
+
+
 @pytest.mark.parametrize("loss", ["closed", "silent"])
 def test_our_own_lost_connection_names_the_peer(loss):
     async def test(ring, links):

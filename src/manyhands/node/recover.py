@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 NOTHING = Want(rows="none", token=False)
 
+OTHER_NEWS_S = 0.02
+"""How long other news of the same loss may take: the plan is better when it knows them."""
+
 
 class Recovery:
     """One session's way back to work. `recovered_s` lists how long each recovery took."""
@@ -67,6 +70,7 @@ class Recovery:
             self._began_s = ring.clock()
         while True:
             if setback is not None:
+                await ring.hear_out(setback, OTHER_NEWS_S)
                 self._note(setback)
             self._attempts += 1
             waited_s = ring.clock() - self._began_s

@@ -7,6 +7,7 @@ where they say, are dropped here. Knows nothing of how to go on after a setback.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -200,6 +201,21 @@ class Ring:
                     await self._arrived.wait()
             except TimeoutError:
                 continue
+
+    async def hear_out(self, setback: Setback, within_s: float) -> None:
+        """Which end of a link that another peer calls lost is gone? Who is killed falls silent
+        everywhere at once: wait a moment for our own connection to an end of it to break as well.
+        """
+        ends = {peer for link in setback.broken for peer in link}
+        until_s = self.clock() + within_s
+        while ends and not setback.lost and self.clock() < until_s:
+            gone = {item.peer for item in self._inbox if isinstance(item, PeerDown)}
+            setback.lost |= gone & ends
+            self._arrived.clear()
+            if not setback.lost:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(until_s):
+                        await self._arrived.wait()
 
     def _stands_at(self, peer: PeerId, stage: int) -> bool:
         stages = self.route.stages
