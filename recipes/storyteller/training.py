@@ -28,9 +28,9 @@ class Plan:
     """How long and how fast. `lessons`: see `documents`."""
 
     seed: int = 20
-    steps: int = 4800
+    steps: int = 4000
     warmup: int = 60
-    decay: int = 2400
+    decay: int = 1900
     batch_tokens: int = 4096
     lessons: tuple[int, int, int] = (5000, 5000, 6000)
     rate: float = 2e-3
