@@ -1,11 +1,16 @@
-"""How every test runs: properties without a clock, one arithmetic thread a worker."""
+"""How every test runs: properties without a clock, one thread a worker, heeding Ctrl-C."""
 
 import os
+import signal
 
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: test workers share the cores
+
+# Started in the background of a shell we would ignore Ctrl-C, and so would all that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis_settings.register_profile(
     "house",
