@@ -28,10 +28,10 @@ def written(folder, tensors, quantised):
     return folder
 
 
-def fp8_folder(folder):
+def fp8_folder(folder, case):
     """The model with its matrices in FP8, and beside it with what transformers makes of them."""
-    tiny.make("deepseek_v3", folder / "plain")
-    tiny.make("deepseek_v3", folder)
+    tiny.make(case, folder / "plain")
+    tiny.make(case, folder)
     tensors, plain = {}, {}
     for name, weight in load_file(folder / "model.safetensors").items():
         if weight.dim() < 2 or ".layers." not in name or name.endswith("mlp.gate.weight"):
@@ -49,8 +49,8 @@ def fp8_folder(folder):
     return written(folder, tensors, {**said, "weight_block_size": [BLOCK, BLOCK]})
 
 
-def mxfp4_folder(folder):
-    tiny.make("gpt_oss", folder)
+def mxfp4_folder(folder, case):
+    tiny.make(case, folder)
     tensors = load_file(folder / "model.safetensors")
     made = torch.Generator().manual_seed(0)
     for name in [name for name in tensors if name.endswith(("gate_up_proj", "down_proj"))]:
@@ -62,9 +62,10 @@ def mxfp4_folder(folder):
     return written(folder, tensors, {"quant_method": "mxfp4"})
 
 
-FORMS = {
-    "fp8": (fp8_folder, "plain", None),  # transformers reads it by itself only with accelerate
-    "mxfp4": (mxfp4_folder, ".", Mxfp4Config(dequantize=True)),
+FORMS = {  # transformers reads FP8 by itself only with accelerate
+    "deepseek_v3": (fp8_folder, "plain", None),
+    "qwen3_moe": (fp8_folder, "plain", None),
+    "gpt_oss": (mxfp4_folder, ".", Mxfp4Config(dequantize=True)),
 }
 
 
@@ -72,7 +73,7 @@ FORMS = {
 def case(request, tmp_path_factory):
     """(folder, the scores transformers gives when it dequantises)."""
     make, beside, how = FORMS[request.param]
-    folder = make(tmp_path_factory.mktemp("model"))
+    folder = make(tmp_path_factory.mktemp("model"), request.param)
     options = {} if how is None else {"quantization_config": how}
     oracle = AutoModelForCausalLM.from_pretrained(
         folder / beside, dtype=torch.float32, attn_implementation="eager", **options

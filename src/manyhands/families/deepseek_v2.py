@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from manyhands.domain.model_spec import ModelSpec, Moe
-from manyhands.families.deepseek_v3 import latent_decoder, refuse_other, shared_width
-from manyhands.families.mixture import Names, checked_groups, chosen_count, expert_count
+from manyhands.families.deepseek_v3 import latent_decoder
+from manyhands.families.mixture import (
+    Names,
+    checked_groups,
+    chosen_count,
+    expert_count,
+    refuse_other,
+    shared_width,
+)
 from manyhands.families.values import Config, number, whole, with_defaults, word
 
 KNOWN_CODE = ("modeling_deepseek.DeepseekV2ForCausalLM",)

@@ -18,7 +18,6 @@ from manyhands.domain.model_spec import (
     Norm,
     TensorSource,
 )
-from manyhands.errors import NotServed
 from manyhands.families.fp8 import with_fp8
 from manyhands.families.layer_types import full_only
 from manyhands.families.llama import Traits, decoder
@@ -28,6 +27,8 @@ from manyhands.families.mixture import (
     chosen_count,
     expert_count,
     expert_tensors,
+    refuse_other,
+    shared_width,
     with_mixtures,
 )
 from manyhands.families.rope import softmax_factor
@@ -72,20 +73,6 @@ def spec(config: Config) -> ModelSpec:
     is_interleaved = flag(config, "rope_interleave", True)
     model = latent_decoder(config, "deepseek_v3", checked_groups(moe), NAMES, is_interleaved)
     return with_fp8(model, config)
-
-
-def refuse_other(config: Config, key: str, *served: object) -> None:
-    """Raise NotServed when `key` is there and none of `served`."""
-    if config.get(key) is not None and config[key] not in served:
-        raise NotServed(
-            f"{key} {config[key]!r} is not served for this family; "
-            f"{' and '.join(map(str, served))} {'is' if len(served) == 1 else 'are'}"
-        )
-
-
-def shared_width(config: Config) -> int:
-    """Inner size of all shared experts together: they are one MLP in the files."""
-    return whole(config, "moe_intermediate_size") * whole(config, "n_shared_experts", 0, least=0)
 
 
 def latent_decoder(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from manyhands.domain.model_spec import ModelSpec, Moe
-from manyhands.families.deepseek_v3 import NAMES, refuse_other, shared_width
+from manyhands.families.deepseek_v3 import NAMES
 from manyhands.families.layer_types import by_layer
 from manyhands.families.llama import Traits, decoder, head_dim
 from manyhands.families.mixture import (
@@ -11,6 +11,8 @@ from manyhands.families.mixture import (
     chosen_count,
     expert_count,
     expert_tensors,
+    refuse_other,
+    shared_width,
     with_mixtures,
 )
 from manyhands.families.values import Config, flag, number, whole, with_defaults

@@ -15,7 +15,7 @@ from manyhands.domain.model_spec import (
     Moe,
     TensorSource,
 )
-from manyhands.errors import CheckpointError
+from manyhands.errors import CheckpointError, NotServed
 from manyhands.families.values import Config, whole, whole_list
 
 Tensors = Mapping[str, TensorSource]
@@ -61,6 +61,20 @@ def checked_groups(moe: Moe) -> Moe:
             "groups (topk_group); check config.json"
         )
     return moe
+
+
+def refuse_other(config: Config, key: str, *served: object) -> None:
+    """Raise NotServed when `key` is there and none of `served`."""
+    if config.get(key) is not None and config[key] not in served:
+        raise NotServed(
+            f"{key} {config[key]!r} is not served for this family; "
+            f"{' and '.join(map(str, served))} {'is' if len(served) == 1 else 'are'}"
+        )
+
+
+def shared_width(config: Config) -> int:
+    """Inner size of all shared experts together: they are one MLP in the files."""
+    return whole(config, "moe_intermediate_size") * whole(config, "n_shared_experts", 0, least=0)
 
 
 def sparse_steps(config: Config) -> Callable[[int], bool]:

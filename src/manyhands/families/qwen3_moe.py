@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from manyhands.domain.model_spec import ModelSpec, Moe
+from manyhands.families.fp8 import with_fp8
 from manyhands.families.layer_types import block_count
 from manyhands.families.llama import Traits, decoder, grouped_kv_heads, head_dim
 from manyhands.families.mixture import (
@@ -14,6 +15,9 @@ from manyhands.families.mixture import (
     with_mixtures,
 )
 from manyhands.families.values import Config, flag, whole, with_defaults
+
+READS_QUANTISED = ("fp8",)
+"""What `quantization_config` may say: matrices as 8-bit floats with a factor a block."""
 
 
 def spec(config: Config) -> ModelSpec:
@@ -43,4 +47,4 @@ def spec(config: Config) -> ModelSpec:
     )
     inner = whole(config, "moe_intermediate_size")
     tables = expert_tensors(Names(), moe, dense.width, inner)
-    return with_mixtures(dense, moe, inner, sparse_steps(config), tables)
+    return with_fp8(with_mixtures(dense, moe, inner, sparse_steps(config), tables), config)
