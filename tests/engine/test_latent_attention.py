@@ -30,25 +30,25 @@ def numbers(*shape, seed=0):
 
 def weights(spec, form):
     latent = spec.latent
-    up = numbers(spec.heads * (latent.nope + spec.v_head_dim), latent.kv_rank, seed=1)
-    return LatentWeights(spec, latent, absorbed(spec, latent), None, form(up))
+    keys = numbers(spec.heads, latent.nope, latent.kv_rank, seed=1)
+    values = numbers(spec.heads, spec.v_head_dim, latent.kv_rank, seed=4)
+    return LatentWeights(spec, latent, absorbed(spec, latent), None, form(keys), form(values))
 
 
-def written_out(queries, known, up, spec):
+def written_out(queries, known, up):
     """Keys and values of every head, softmax, one query at a time, in float64."""
-    latent, tokens, end = spec.latent, len(queries), len(known)
-    heads = np.asarray(up, np.float64).reshape(spec.heads, -1, latent.kv_rank)
-    made = np.asarray(known[:, : latent.kv_rank], np.float64) @ heads.transpose(0, 2, 1)
+    spec, latent, tokens, end = up.spec, up.latent, len(queries), len(known)
+    latents = np.asarray(known[:, : latent.kv_rank], np.float64)
+    plain = latents @ np.asarray(up.k_up).transpose(0, 2, 1)
+    values = latents @ np.asarray(up.v_up).transpose(0, 2, 1)
     out = np.empty((tokens, spec.heads, spec.v_head_dim))
     for token in range(tokens):
         seen = end - tokens + token + 1
         for head in range(spec.heads):
-            keys = np.concatenate(
-                [made[head, :seen, : latent.nope], known[:seen, latent.kv_rank :]], 1
-            )
+            keys = np.concatenate([plain[head, :seen], known[:seen, latent.kv_rank :]], 1)
             scores = keys @ np.asarray(queries[token, head], np.float64) * spec.scale
             mass = np.exp(scores - scores.max())
-            out[token, head] = mass @ made[head, :seen, latent.nope :] / mass.sum()
+            out[token, head] = mass @ values[head, :seen] / mass.sum()
     return out.reshape(tokens, -1)
 
 
@@ -57,7 +57,7 @@ def written_out(queries, known, up, spec):
 def test_absorbed_and_expanded_are_what_is_written_out(spec, tokens, keys):
     queries, known = numbers(tokens, 4, 20, seed=2), numbers(keys, 24, seed=3)
     up = weights(spec, lambda tensor: tensor.numpy())
-    expected = written_out(queries.numpy(), known.numpy(), up.kv_up, spec)
+    expected = written_out(queries.numpy(), known.numpy(), up)
     position = keys - tokens
     mask = mask_of(position, tokens, None, torch.float32) if tokens > 1 and position else None
     for way in ("attend_absorbed", "attend_expanded", "attend_latent"):
@@ -67,13 +67,21 @@ def test_absorbed_and_expanded_are_what_is_written_out(spec, tokens, keys):
         np.testing.assert_allclose(ours.numpy(), expected, atol=1e-5)
 
 
+def test_absorbed_scores_come_a_few_queries_at_a_time(monkeypatch):
+    queries, known, up = numbers(7, 4, 20), numbers(30, 24), weights(SPEC, torch.clone)
+    mask = mask_of(23, 7, None, torch.float32)
+    whole = torch_latent.attend_absorbed(queries, known, mask, up)
+    monkeypatch.setattr(torch_latent, "MOST_SCORES", 2 * 4 * 30)
+    torch.testing.assert_close(torch_latent.attend_absorbed(queries, known, mask, up), whole)
+
+
 @pytest.mark.parametrize(("tokens", "keys"), PLACES)
 def test_both_ways_are_near_in_bfloat16(tokens, keys):
     queries, known = numbers(tokens, 4, 20, seed=2), numbers(keys, 24, seed=3)
     position = keys - tokens
     mask = mask_of(position, tokens, None, torch.bfloat16) if tokens > 1 and position else None
     up = weights(SPEC, lambda tensor: tensor.bfloat16())
-    expected = written_out(queries.numpy(), known.numpy(), weights(SPEC, torch.clone).kv_up, SPEC)
+    expected = written_out(queries.numpy(), known.numpy(), weights(SPEC, torch.clone))
     for way in (torch_latent.attend_absorbed, torch_latent.attend_expanded):
         ours = way(queries.bfloat16(), known.bfloat16(), mask, up)
         assert ours.dtype == torch.bfloat16

@@ -43,12 +43,14 @@ class MoeWeights(Generic[A, L]):
 class LatentWeights(Generic[A, L]):
     """What makes heads of the compressed query [q_rank] and of the latent [kv_rank].
 
-    Without `q_up` queries are not compressed. `kv_up` is [heads * (nope + v_head_dim), kv_rank]: of
-    each head first the keys, then the values. `absorbed` is `spec` as `latent.absorbed` says it.
+    Without `q_up` queries are not compressed. `k_up` is [heads, nope, kv_rank], `v_up` [heads,
+    v_head_dim, kv_rank]: apart, because bfloat16 products of every head with its part of one array
+    were 16x slower. `absorbed` is `spec` as `latent.absorbed` says it.
     """
 
     spec: Attention
     latent: Latent
     absorbed: Attention
     q_up: L | None
-    kv_up: A
+    k_up: A
+    v_up: A

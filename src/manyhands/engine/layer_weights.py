@@ -40,7 +40,10 @@ class Reader(Protocol[A, L]):
         """A norm's weight, a bias or sinks, in the engine's own precision for them."""
 
     def table(self, source: TensorSource) -> A:
-        """Rows to be looked up by id, or a matrix that is multiplied in more than one way."""
+        """Rows to be looked up by id."""
+
+    def by_head(self, source: TensorSource, heads: int, cut: int) -> tuple[A, A]:
+        """A matrix [heads * (cut + rest), in] as [heads, cut, in] and [heads, rest, in]."""
 
     def wide(self, source: TensorSource) -> A:
         """What is kept in float32 whatever the engine computes in: routers, their corrections."""
@@ -267,8 +270,9 @@ def _read_latent(
     if latent.q_rank is not None:
         q_up = table.linear(latent.q_rank, q_up=attention.heads * attention.head_dim)
     rows = attention.heads * (latent.nope + attention.v_head_dim)
-    kv_up = reader.table(table.need("kv_up", rows, latent.kv_rank))
-    return LatentWeights(attention, latent, absorbed(attention, latent), q_up, kv_up)
+    source = table.need("kv_up", rows, latent.kv_rank)
+    k_up, v_up = reader.by_head(source, attention.heads, latent.nope)
+    return LatentWeights(attention, latent, absorbed(attention, latent), q_up, k_up, v_up)
 
 
 def _check_agreement(part: BlockSpec, weights: BlockWeights[A, L], place: int) -> None:

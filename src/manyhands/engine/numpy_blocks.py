@@ -117,6 +117,11 @@ class _Reader:
     def table(self, source: TensorSource) -> Float32:
         return self._held(read_float32(source, self._weights))
 
+    def by_head(self, source: TensorSource, heads: int, cut: int) -> tuple[Float32, Float32]:
+        whole = read_float32(source, self._weights).reshape(heads, -1, source.shape[1])
+        first, rest = np.ascontiguousarray(whole[:, :cut]), np.ascontiguousarray(whole[:, cut:])
+        return self._held(first), self._held(rest)
+
     def wide(self, source: TensorSource) -> Float32:
         return self._held(read_float32(source, self._weights))
 

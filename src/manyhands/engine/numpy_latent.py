@@ -53,13 +53,11 @@ def attend_absorbed(
 ) -> Float32:
     """See attend_latent: heads attend to the latents themselves."""
     rank, nope = weights.latent.kv_rank, weights.latent.nope
-    by_head = weights.kv_up.reshape(queries.shape[1], -1, rank)
     asked = np.empty((*queries.shape[:2], known.shape[1]), np.float32)
-    plain = queries[..., :nope].transpose(1, 0, 2) @ by_head[:, :nope]
-    asked[..., :rank] = plain.transpose(1, 0, 2)
+    asked[..., :rank] = (queries[..., :nope].transpose(1, 0, 2) @ weights.k_up).transpose(1, 0, 2)
     asked[..., rank:] = queries[..., nope:]
     mixed = attend(asked, known[None], known[None, :, :rank], position, weights.absorbed, None)
-    made: Float32 = mixed.transpose(1, 0, 2) @ by_head[:, nope:].transpose(0, 2, 1)
+    made: Float32 = mixed.transpose(1, 0, 2) @ weights.v_up.transpose(0, 2, 1)
     return made.transpose(1, 0, 2)
 
 
@@ -67,10 +65,10 @@ def attend_expanded(
     queries: Float32, known: Float32, position: int, weights: LatentWeights[Float32, Linear]
 ) -> Float32:
     """See attend_latent: keys and values of all heads are made first."""
-    spec, rank, nope = weights.spec, weights.latent.kv_rank, weights.latent.nope
-    latents, heads = known.shape[0], queries.shape[1]
-    expanded = (known[:, :rank] @ weights.kv_up.T).reshape(latents, heads, -1)
-    keys = np.empty((heads, latents, spec.head_dim), np.float32)
-    keys[..., :nope] = expanded[..., :nope].transpose(1, 0, 2)
+    rank, nope = weights.latent.kv_rank, weights.latent.nope
+    latents = known[:, :rank]
+    keys = np.empty((queries.shape[1], known.shape[0], queries.shape[2]), np.float32)
+    keys[..., :nope] = latents @ weights.k_up.transpose(0, 2, 1)
     keys[..., nope:] = known[:, rank:]
-    return attend(queries, keys, expanded[..., nope:].transpose(1, 0, 2), position, spec, None)
+    values = latents @ weights.v_up.transpose(0, 2, 1)
+    return attend(queries, keys, values, position, weights.spec, None)

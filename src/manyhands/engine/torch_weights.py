@@ -41,6 +41,11 @@ class TorchReader:
         """Rows to be looked up by id."""
         return self._counted(self._fill(self._new(*source.shape), [source]))
 
+    def by_head(self, source: TensorSource, heads: int, cut: int) -> tuple[Tensor, Tensor]:
+        """Each head's first `cut` rows and each head's others, apart."""
+        whole = self.table(source).view(heads, -1, source.shape[1])
+        return whole[:, :cut].contiguous(), whole[:, cut:].contiguous()
+
     def wide(self, source: TensorSource) -> Tensor:
         """What stays float32."""
         return self._counted(torch.from_numpy(read_float32(source, self._weights).copy()))
