@@ -12,6 +12,7 @@ Knows nothing of manyhands.
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -45,7 +46,7 @@ class Case:
 
     @property
     def model_type(self) -> str:
-        return self.family.lower()
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", self.family).lower()
 
 
 BASE: dict[str, Any] = {
@@ -77,6 +78,22 @@ _LLAMA3 = _rope(
 )
 _YARN = _rope("yarn", factor=4.0, original_max_position_embeddings=128)
 _ALTERNATING = ["full_attention", "sliding_attention"] * (BLOCKS // 2)
+
+_MANY = {"num_experts_per_tok": 2, "moe_intermediate_size": 32}
+_LATENT = {
+    **_MANY,
+    "num_key_value_heads": HEADS,
+    "n_routed_experts": 8,
+    "q_lora_rank": 24,
+    "kv_lora_rank": 16,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 12,
+    "v_head_dim": 10,
+    "first_k_dense_replace": 1,
+}
+_DEEPSEEK_YARN = _rope(
+    "yarn", factor=4.0, original_max_position_embeddings=128, mscale=0.7, mscale_all_dim=1.3
+)
 
 CASES: dict[str, Case] = {
     "llama": Case("Llama"),
@@ -114,6 +131,86 @@ CASES: dict[str, Case] = {
             "layer_types": _ALTERNATING,
         },
     ),
+    "mixtral": Case("Mixtral", {"num_local_experts": 4}),
+    "mixtral-window": Case("Mixtral", {"num_local_experts": 3, "sliding_window": 8}),
+    "qwen3_moe": Case("Qwen3Moe", {**_MANY, "num_experts": 6, "head_dim": 32}),
+    "qwen3_moe-some": Case(
+        "Qwen3Moe",
+        {
+            **_MANY,
+            "num_experts": 4,
+            "head_dim": 16,
+            "norm_topk_prob": True,
+            "mlp_only_layers": [1],
+            "decoder_sparse_step": 2,
+            "use_sliding_window": True,
+            "sliding_window": 8,
+        },
+    ),
+    "gpt_oss": Case(
+        "GptOss",
+        {
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+            "head_dim": 16,
+            "sliding_window": 8,
+            "swiglu_limit": 0.7,
+        },
+    ),
+    "deepseek_v3": Case("DeepseekV3", {**_LATENT, "n_group": 4, "topk_group": 2}),
+    "deepseek_v3-yarn": Case(
+        "DeepseekV3",
+        {
+            **_LATENT,
+            **_DEEPSEEK_YARN,
+            "q_lora_rank": None,
+            "n_group": 1,
+            "topk_group": 1,
+            "rope_interleave": False,
+            "attention_bias": True,
+            "norm_topk_prob": False,
+            "n_shared_experts": 2,
+        },
+    ),
+    "qwen2_moe": Case(
+        "Qwen2Moe", {**_MANY, "num_experts": 4, "shared_expert_intermediate_size": 40}
+    ),
+    "olmoe": Case("Olmoe", {"num_experts": 4, "num_experts_per_tok": 3, "norm_topk_prob": True}),
+    "granitemoe": Case(
+        "GraniteMoe",
+        {
+            "num_local_experts": 4,
+            "embedding_multiplier": 3.0,
+            "residual_multiplier": 0.4,
+            "attention_multiplier": 0.2,
+            "logits_scaling": 4.0,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "deepseek_v2": Case(
+        "DeepseekV2",
+        {
+            **_LATENT,
+            **_DEEPSEEK_YARN,
+            "topk_method": "group_limited_greedy",
+            "n_group": 4,
+            "topk_group": 2,
+            "routed_scaling_factor": 1.5,
+        },
+    ),
+    "dots1": Case(
+        "Dots1",
+        {
+            **_MANY,
+            "n_routed_experts": 8,
+            "n_shared_experts": 1,
+            "n_group": 2,
+            "topk_group": 1,
+            "first_k_dense_replace": 2,
+            "sliding_window": 8,
+            "max_window_layers": 4,
+        },
+    ),
 }
 """Every kind of model that families/ serves, by a name that says what is special about it."""
 
@@ -135,19 +232,30 @@ def model(case: str, seed: int = 0) -> transformers.PreTrainedModel:
                     weight.copy_(1.0 + 0.3 * torch.randn_like(weight))
                 elif name.endswith("bias"):
                     weight.copy_(0.3 * torch.randn_like(weight))
+                elif name.endswith("proj") and "gpt_oss" in case:  # experts, stored the other way
+                    weight.copy_(1.5 * torch.randn_like(weight) / weight.shape[-2] ** 0.5)
                 else:  # wide enough that scores of different tokens are far apart
                     weight.copy_(1.5 * torch.randn_like(weight) / weight.shape[-1] ** 0.5)
+            for name, buffer in built.named_buffers():
+                if name.endswith("correction_bias"):
+                    buffer.copy_(0.3 * torch.randn_like(buffer))
     return built.eval()
 
 
-def make(case: str, folder: Path, dtype: str = "float32", seed: int = 0) -> Path:
-    """Write the case's checkpoint and the tiny tokenizer into `folder` (made if need be)."""
+def make(
+    case: str, folder: Path, dtype: str = "float32", seed: int = 0, is_stacked: bool = False
+) -> Path:
+    """Write the case's checkpoint and the tiny tokenizer into `folder` (made if need be).
+
+    Experts have a tensor each where their family's files do, or with `is_stacked` lie in stacks.
+    """
     built = model(case, seed).to(getattr(torch, dtype))
     built.config.dtype = getattr(torch, dtype)
     limit = CASES[case].max_shard_bytes
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # transformers speaks of its own deprecations
-        built.save_pretrained(folder, **({} if limit is None else {"max_shard_size": limit}))
+        form = {} if limit is None else {"max_shard_size": limit}
+        built.save_pretrained(folder, save_original_format=not is_stacked, **form)
     make_tokenizer(folder)
     return folder
 

@@ -78,7 +78,7 @@ def test_a_failure_half_way_leaves_nothing_that_a_repeated_step_could_trip_over(
     engine.step([Chunk(A, 0, TOKENS[:9], None, (0,)), Chunk(B, 0, TOKENS[:9], None, (0,))])
     batch = [Chunk(A, 9, TOKENS[9:12], None, (2,)), Chunk(B, 4, TOKENS[4:6], None, (1,))]
     whole = engine._program._blocks[3].weights
-    broken = {"down": lambda rows: torch.ones(1, 2) @ rows}
+    broken = {"mlp": _with(whole.mlp, down=lambda rows: torch.ones(1, 2) @ rows)}
     engine._program._blocks[3] = _with(engine._program._blocks[3], weights=_with(whole, **broken))
     with pytest.raises(RuntimeError):
         engine.step(batch)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manyhands.domain.model_spec import TensorSource
+from manyhands.domain.stored_parts import expert_of
 from manyhands.domain.tensor_frame import StoredTensor
 from manyhands.engine.weights import read_float32, stack_float32
 from manyhands.errors import CheckpointError, NotServed
@@ -61,7 +62,7 @@ def test_too_few_bytes_are_a_typed_error():
         read_float32(TensorSource(("a",), (2, 3)), lambda source: short)
 
 
-@pytest.mark.parametrize("layout", ["qkv_by_head", "mxfp4", "expert_stack"])
+@pytest.mark.parametrize("layout", ["qkv_by_head", "experts"])
 def test_layouts_that_are_not_served_are_refused_by_name(layout):
     with pytest.raises(NotServed, match=layout):
         read_float32(TensorSource(("a",), (2, 3), layout), reads(a=torch.zeros(2, 3)))
@@ -71,3 +72,38 @@ def test_dtypes_that_are_not_served_are_refused_by_name():
     eight = StoredTensor("I8", (2,), memoryview(bytes(2)))
     with pytest.raises(NotServed, match="I8"):
         read_float32(TensorSource(("a",), (2,)), lambda source: eight)
+
+
+def cut(tensors):
+    """Weights out of a dict; a row layout is cut, as `store` does."""
+
+    def read(source):
+        tensor = tensors[source.names[0]]
+        is_cut = source.layout == "rows"
+        return stored(tensor[source.first : source.last] if is_cut else tensor)
+
+    return read
+
+
+@pytest.mark.parametrize("dtype", DTYPES.values())
+def test_one_expert_is_cut_out_of_a_stack_and_its_layout_undone(dtype):
+    stack = torch.arange(2.0 * 4 * 3).reshape(2, 4, 3).to(dtype)  # 2 experts, out 4, in 3
+    biases = torch.arange(8.0).reshape(2, 4).to(dtype)
+    gates, ups = stack[:, 0::2], stack[:, 1::2]
+    weights = cut({"s": stack, "t": stack.transpose(1, 2), "b": biases})
+    for name, shape, layout, expected in (
+        ("s", (2, 4, 3), "expert_stack", stack),
+        ("t", (2, 4, 3), "expert_turned", stack),
+        ("t", (2, 4, 3), "expert_pairs", torch.cat([gates, ups], 1)),
+        ("b", (2, 4), "expert_stack", biases),
+        ("b", (2, 4), "expert_pairs", torch.cat([biases[:, 0::2], biases[:, 1::2]], 1)),
+    ):
+        one = expert_of(TensorSource((name,), shape, layout), 1)
+        np.testing.assert_array_equal(read_float32(one, weights), expected[1].float().numpy())
+
+
+def test_quantised_numbers_of_another_dtype_are_refused_by_name():
+    source = expert_of(TensorSource(("b", "s"), (2, 4, 32), "mxfp4"), 0)
+    wide = {"b": torch.zeros(2, 4, 1, 16), "s": torch.zeros(2, 4, 1)}
+    with pytest.raises(NotServed, match=r"'b' is stored as F32.*U8"):
+        read_float32(source, cut(wide))

@@ -5,13 +5,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tiny
-from manyhands.domain.model_spec import BlockSpec, EmbedSpec, HeadSpec
+from manyhands.domain.model_spec import BlockSpec, EmbedSpec, HeadSpec, Mlp
+from manyhands.domain.stored_parts import stored_parts
 from manyhands.errors import CheckpointError, ManyhandsError, NotServed, UnknownFamily
 from manyhands.families.family import known_families, model_spec
+from manyhands.store.weight_files import find_tensors
 
 
 def config(case="llama", **changes):
     return {**tiny.config(case).to_dict(), **changes}
+
+
+FP8 = {"quant_method": "fp8"}
 
 
 def without(case, key):
@@ -19,13 +24,12 @@ def without(case, key):
 
 
 @pytest.mark.parametrize("case", tiny.CASES)
-def test_the_tensor_table_is_exactly_what_transformers_saves(case):
+def test_the_tensor_table_is_exactly_what_transformers_saves(case, tmp_path):
     spec = model_spec(config(case))
-    saved = {name: tuple(x.shape) for name, x in tiny.model(case).state_dict().items()}
-    if tiny.config(case).tie_word_embeddings:
-        del saved["lm_head.weight"]
+    saved = {name: place.shape for name, place in find_tensors(tiny.make(case, tmp_path)).items()}
     sources = [source for layer in spec.layers for source in layer.tensors.values()]
-    assert {name: source.shape for source in sources for name in source.names} == saved
+    parts = [part for source in sources for part in stored_parts(source)]
+    assert {part.names[0]: part.shape for part in parts} == saved
 
 
 @pytest.mark.parametrize("case", tiny.CASES)
@@ -38,11 +42,13 @@ def test_the_spec_says_what_the_config_says(case):
     model = tiny.model(case)
     for block, layer in zip(said.blocks, model.model.layers, strict=True):
         attention = layer.self_attn
-        assert block.attention.scale == pytest.approx(attention.scaling, rel=1e-12)
-        assert block.attention.head_dim == attention.head_dim
+        assert block.attention.scale == pytest.approx(attention.scaling, rel=1e-7)
+        width = attention.qk_head_dim if block.attention.latent else attention.head_dim
+        assert block.attention.head_dim == width
         for_all = getattr(made, "sliding_window", None)  # Mistral's attention does not keep it
-        assert block.attention.window == getattr(attention, "sliding_window", for_all)
-        assert (block.attention.qk_norm == "head") == hasattr(attention, "q_norm")
+        window = getattr(attention, "sliding_window", for_all) or None  # Qwen2-MoE's 0 is none
+        assert block.attention.window == window
+        assert (block.attention.qk_norm != "none") == hasattr(attention, "q_norm")
         assert block.attention.rope.inv_freq == pytest.approx(
             model.model.rotary_emb.inv_freq.tolist(), rel=1e-6
         )
@@ -50,7 +56,11 @@ def test_the_spec_says_what_the_config_says(case):
             model.model.rotary_emb.attention_scaling
         )
         assert block.norm.eps == made.rms_norm_eps
-        assert (block.mlp.kind, block.mlp.activation, block.mlp.width) == ("gated", "silu", 96)
+        inner = 96 if block.moe is None else getattr(made, "moe_intermediate_size", 96)
+        activation = "swiglu_oai" if block.attention.sinks else "silu"
+        assert block.mlp == Mlp("gated", activation, inner, block.mlp.limit, block.mlp.alpha)
+        mlp = getattr(layer, "mlp", None) or layer.block_sparse_moe
+        assert (block.moe is not None) == hasattr(mlp, "experts")
 
 
 def test_windows_stand_where_layer_types_says():
@@ -87,7 +97,7 @@ def test_two_models_that_compute_differently_have_different_digests():
 
 def test_an_unknown_family_is_refused_with_the_names_of_those_served():
     assert set(known_families()) >= {"llama", "mistral", "qwen2", "qwen3"}
-    with pytest.raises(UnknownFamily, match=r"gpt9.*llama, mistral, qwen2, qwen3"):
+    with pytest.raises(UnknownFamily, match=r"gpt9.*llama, mistral, .*qwen2, .*qwen3"):
         model_spec({"model_type": "gpt9"})
 
 
@@ -153,11 +163,57 @@ def test_an_absurd_value_is_an_error_that_names_its_key(key, value):
         ("mistral", {"layer_types": ["full_attention"] * 6}),
         ("qwen3", {"layer_types": ["linear_attention"] * 6}),
         ("qwen2", {"partial_rotary_factor": 0.5}),
+        ("gpt_oss", {"layer_types": ["full_attention", "chunked_attention"] * 3}),
+        ("gpt_oss", {"quantization_config": {"quant_method": "fp8"}}),
+        ("deepseek_v3", {"scoring_func": "softmax"}),
+        ("deepseek_v3", {"topk_method": "greedy"}),
+        ("deepseek_v3", {"moe_layer_freq": 2}),
+        ("deepseek_v3", {"quantization_config": {"quant_method": "mxfp4"}}),
+        ("deepseek_v3", {"quantization_config": {**FP8, "activation_scheme": "static"}}),
+        ("deepseek_v3", {"quantization_config": {**FP8, "weight_block_size": None}}),
+        ("deepseek_v3", {"auto_map": {"AutoModelForCausalLM": "modeling_deepseek.Other"}}),
     ],
 )
 def test_a_switch_that_is_not_served_is_refused_and_not_run_wrong(case, changes):
     model_spec(config(case))
     with pytest.raises(NotServed):
+        model_spec(config(case, **changes))
+
+
+def test_deepseeks_own_files_name_code_that_is_not_needed_and_fp8_matrices_with_factors():
+    code = {"AutoModelForCausalLM": "modeling_deepseek.DeepseekV3ForCausalLM"}
+    kept = {**FP8, "modules_to_not_convert": ["model.layers.1", "o_proj"]}
+    spec = model_spec(config("deepseek_v3", auto_map=code, quantization_config=kept))
+
+    def quantised(layer):
+        tensors = spec.layers[layer].tensors
+        return {name for name, source in tensors.items() if source.layout == "fp8_blocks"}
+
+    experts = {f"experts.{name}" for name in ("gate", "up", "down")}
+    shared = {f"shared.{name}" for name in ("gate", "up", "down")}
+    latent = {"q_down", "q_up", "kv_down", "kv_up"}
+    assert quantised(1) == {"gate", "up", "down", *latent}
+    assert quantised(2) == set()
+    assert quantised(3) == {*latent, *experts, *shared}
+    assert spec.layers[3].tensors["q_down"].names == (
+        "model.layers.2.self_attn.q_a_proj.weight",
+        "model.layers.2.self_attn.q_a_proj.weight_scale_inv",
+    )
+
+
+@pytest.mark.parametrize(
+    ("case", "changes", "named"),
+    [
+        ("mixtral", {"num_experts_per_tok": 5}, "num_experts_per_tok"),
+        ("mixtral", {"num_local_experts": 0}, "num_local_experts"),
+        ("qwen3_moe", {"mlp_only_layers": ["1"]}, "mlp_only_layers"),
+        ("deepseek_v3", {"n_group": 3}, "n_group"),
+        ("deepseek_v3", {"topk_group": 5}, "topk_group"),
+        ("deepseek_v3", {"n_group": 8, "topk_group": 1}, "num_experts_per_tok"),
+    ],
+)
+def test_an_impossible_mixture_is_an_error_that_names_its_key(case, changes, named):
+    with pytest.raises(CheckpointError, match=named):
         model_spec(config(case, **changes))
 
 
@@ -175,7 +231,12 @@ JUNK = st.recursive(
 
 @settings(max_examples=300, deadline=None)
 @given(
-    case=st.sampled_from(["llama-yarn", "mistral-window", "qwen2-layer-types", "qwen3-window"]),
+    case=st.sampled_from(
+        [
+            *("llama-yarn", "mistral-window", "qwen2-layer-types", "qwen3-window"),
+            *("qwen3_moe-some", "gpt_oss", "deepseek_v3-yarn"),
+        ]
+    ),
     data=st.data(),
 )
 def test_junk_in_a_config_gives_a_spec_or_a_typed_error(case, data):

@@ -16,6 +16,7 @@ from manyhands.domain.model_spec import (
     Mlp,
     Moe,
     TensorSource,
+    span_elements,
 )
 from manyhands.domain.span import Span
 from manyhands.plan.cost import (
@@ -70,26 +71,57 @@ def test_an_embedding_is_looked_up_and_a_head_scores_one_row():
     assert layer_work(head, COST) == ((64 * 8 + 8) * 2, 2 * (64 * 8 + 8))
 
 
-def test_of_a_mixture_only_the_chosen_experts_are_read():
-    moe = Moe(experts=8, top_k=2, scoring="softmax")
-    part = BlockSpec(NORM, Attention(2, 1, 4, 4, 1.0), Mlp("gated", "silu", 16), moe)
-    layer = LayerSpec(
-        part,
-        {
-            "router": TensorSource(("r",), (8, 8)),
-            "up": TensorSource(("u",), (8, 16, 8), "expert_stack"),
-        },
-    )
-    one, _ = layer_work(layer, COST)
-    many, _ = layer_work(layer, replace(COST, tokens=100))
-    assert one == (64 + 2 * 128) * 2 + 8 * 4
-    assert many == (64 + 8 * 128) * 2 + 50.5 * 8 * 4
+MIXTURE = LayerSpec(
+    BlockSpec(
+        NORM,
+        Attention(2, 1, 4, 4, 1.0),
+        Mlp("gated", "silu", 16),
+        Moe(experts=8, top_k=2, scoring="softmax"),
+    ),
+    {
+        "router": TensorSource(("r",), (8, 8)),
+        "experts.up": TensorSource(("u",), (8, 16, 8), "expert_stack"),
+        "experts.up.bias": TensorSource(("b",), (8, 16), "expert_stack"),
+    },
+)
+EXPERT = 16 * 8 + 16
+
+
+def test_of_a_mixture_only_the_chosen_experts_are_read_and_worked_with():
+    read, flops = layer_work(MIXTURE, COST)
+    assert read == pytest.approx((64 + 2 * EXPERT) * 2 + 8 * 4)
+    assert flops == pytest.approx(2 * (64 + 2 * EXPERT) + 2 * 2 * 8)
+    read, flops = layer_work(MIXTURE, replace(COST, tokens=3))
+    touched = 8 * (1 - (6 / 8) ** 3)  # of 8 experts, when 3 rows choose 2 each
+    assert read == pytest.approx((64 + touched * EXPERT) * 2 + 2 * 8 * 4)
+    assert flops == pytest.approx(3 * (2 * (64 + 2 * EXPERT) + 2 * 2 * 2 * 8))
+    read, _ = layer_work(MIXTURE, replace(COST, tokens=100))
+    assert read == pytest.approx((64 + 8 * EXPERT) * 2 + 50.5 * 8 * 4)
+
+
+def test_all_experts_of_a_mixture_take_memory():
+    spec = replace(SPEC, layers=(SPEC.layers[0], MIXTURE, SPEC.layers[-1]))
+    assert span_elements(spec, Span(1, 2)) == 64 + 8 * EXPERT
+    assert weight_bytes(spec, Span(1, 2), COST) == 2 * (64 + 8 * EXPERT)
 
 
 def test_latent_attention_reads_its_compressed_memory():
     attention = Attention(2, 2, 8, 4, 1.0, latent=Latent(None, 3, 4, 2))
     layer = LayerSpec(BlockSpec(NORM, attention, Mlp("gated", "silu", 1)), {})
-    assert layer_work(layer, replace(COST, context=9))[0] == 10 * (3 + 2) * 4
+    read, flops = layer_work(layer, replace(COST, context=9))
+    assert read == 10 * (3 + 2) * 4
+    assert flops == 2 * 2 * 10 * (3 + 3 + 2)  # absorbed: scores over 5 numbers, values over 3
+
+
+def test_many_rows_of_latent_attention_count_as_expanded():
+    attention = Attention(2, 2, 6, 4, 1.0, latent=Latent(None, 64, 4, 2))
+    layer = LayerSpec(BlockSpec(NORM, attention, Mlp("gated", "silu", 1)), {})
+    flops = layer_work(layer, replace(COST, tokens=99))[1]
+    assert flops == pytest.approx(
+        99 * 2 * 2 * 50 * (6 + 4)
+    )  # its own latents are the weights' work
+    flops = layer_work(layer, replace(COST, tokens=99, context=1))[1]
+    assert flops == pytest.approx(2 * 2 * (99 * 51 * (6 + 4) + 1 * 64 * (4 + 4)))
 
 
 def test_a_layer_takes_the_longer_of_reading_and_multiplying_and_the_fixed_time():

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 import tiny
 from manyhands.domain.model_spec import TensorSource
 from manyhands.domain.span import Span, even_cuts
+from manyhands.domain.stored_parts import expert_of, stored_parts
 from manyhands.errors import CheckpointError, NotServed, UnknownFamily
 from manyhands.store.checkpoint import MOST_PAGES, PAGE_BYTES, Checkpoint
 from manyhands.store.weight_files import find_tensors
@@ -56,15 +57,29 @@ def all_sources(checkpoint, span=None):
 
 
 @pytest.mark.parametrize("case", tiny.CASES)
-def test_every_tensor_is_read_as_transformers_reads_it(folders, case):
+def test_every_tensor_is_read_as_safetensors_reads_it(folders, case):
     checkpoint = Checkpoint.open(folders(case))
     checkpoint.check()
-    state = tiny.oracle(folders(case)).state_dict()
+    state = {}
+    for file in folders(case).glob("*.safetensors"):
+        state.update(load_file(file))
     for source in all_sources(checkpoint):
-        stored = checkpoint.read(source)
-        array = np.frombuffer(stored.data, np.float32).reshape(stored.shape)
-        assert stored.dtype == "F32"
-        np.testing.assert_array_equal(array, state[source.names[0]].numpy())
+        for part in stored_parts(source):
+            stored = checkpoint.read(part)
+            array = np.frombuffer(stored.data, np.float32).reshape(stored.shape)
+            assert stored.dtype == "F32"
+            np.testing.assert_array_equal(array, state[part.names[0]].numpy())
+
+
+def test_one_expert_is_read_out_of_a_stack_and_no_other(folders):
+    checkpoint = Checkpoint.open(folders("gpt_oss"))
+    source = checkpoint.spec.layers[2].tensors["experts.gate_up"]
+    (part,) = stored_parts(expert_of(source, 3))
+    expected = load_file(folders("gpt_oss") / "model.safetensors")[source.names[0]][3:4]
+    stored = checkpoint.read(part)
+    assert checkpoint.bytes_read == stored.data.nbytes == expected.numel() * 4
+    array = np.frombuffer(stored.data, np.float32).reshape(stored.shape)
+    np.testing.assert_array_equal(array, expected.numpy())
 
 
 def test_bfloat16_comes_as_its_stored_bytes(folders):
@@ -146,7 +161,7 @@ def test_a_transposed_source_comes_as_stored_and_is_checked_turned(folders):
         checkpoint.read(TensorSource((name,), (96, 64), "transpose"))
 
 
-def test_layouts_of_several_tensors_are_refused_until_they_are_served(folders):
+def test_layouts_of_several_tensors_are_read_part_by_part_only(folders):
     checkpoint = Checkpoint.open(folders("llama"))
     names = ("model.norm.weight", "model.norm.weight")
     with pytest.raises(NotServed):

@@ -8,8 +8,14 @@ Tensor names engines read (every matrix is [out, in] once its layout is undone):
   embed  `tokens`, `positions`, `token_types`, `patches`, `patches.bias`, `class_token`,
          `registers`, `norm`, `norm.bias`
   block  `attention_norm`, `q`, `k`, `v`, `o`, `q_norm`, `k_norm`, `sinks`, `attention_after_norm`,
-         `attention_scale`, `mlp_norm`, `gate`, `up`, `down`, `router`, `mlp_after_norm`,
-         `mlp_scale`, each with an optional `.bias`
+         `attention_scale`, `mlp_norm`, `gate`, `up`, `down`, `mlp_after_norm`, `mlp_scale`, each
+         with an optional `.bias`
+  latent attention, instead of q, k and v: `q` or `q_down` and `q_up`, `kv_down` (latent, then the
+         rotary key), `kv_up` (of each head: keys, then values), `q_norm`, `k_norm` of the ranks
+  mixture, instead of gate, up and down: `router`, `router.bias`, `router.correction`;
+         `experts.gate` and `experts.up` or `experts.gate_up` (gate above up), and `experts.down`,
+         all [experts, …], with optional `.bias`; `shared.gate`, `shared.up`, `shared.down`,
+         `shared.scale` [1, D]
   head   `norm`, `norm.bias`, `head`, `head.bias`
 """
 
@@ -90,7 +96,13 @@ class Mlp:
 
 @dataclass(frozen=True, slots=True)
 class Moe:
-    """A router over experts, each an `Mlp`; `shared` experts see every token."""
+    """A router over experts, each an `Mlp`; one shared of `shared_width` sees every token.
+
+    The `top_k` highest scores are chosen, after a `router.correction` where the table has one, but
+    experts weigh by their scores without it: divided by their sum with `renormalise`, times
+    `scale`. Of several `groups` only experts of the `top_groups` best are chosen, a group counting
+    as much as its best expert or the sum of its best two.
+    """
 
     experts: int
     top_k: int
@@ -100,7 +112,8 @@ class Moe:
     scale: float = 1.0
     groups: int = 1
     top_groups: int = 1
-    shared: int = 0
+    group_score: Literal["best", "best_two"] = "best_two"
+    shared_width: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +170,13 @@ LayoutKind = Literal[
     "qkv_by_kind",
     "qkv_by_head",
     "qkv_by_group",
+    "experts",
     "expert_stack",
+    "expert_turned",
     "expert_pairs",
     "fp8_blocks",
     "mxfp4",
+    "mxfp4_pairs",
     "tied",
 ]
 
@@ -170,7 +186,8 @@ class TensorSource:
     """Where a tensor stands in a checkpoint and how it lies there; `shape` is its shape undone.
 
     `rows` takes rows [first, last) of the stored matrix. `tied` names the tensor it is shared with:
-    read like `plain`, and an engine that already holds that tensor may share it.
+    read like `plain`, and an engine that already holds that tensor may share it. What the layouts
+    of experts and of quantised numbers (`block` is theirs) mean stands in `stored_parts`.
     """
 
     names: tuple[str, ...]
@@ -178,6 +195,7 @@ class TensorSource:
     layout: LayoutKind = "plain"
     first: int = 0
     last: int = 0
+    block: tuple[int, int] | None = None
 
     @property
     def elements(self) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 
 from manyhands.domain.device import Device
 from manyhands.domain.ids import SessionId, short
-from manyhands.domain.model_spec import BlockSpec, EmbedSpec, ModelSpec, span_elements
+from manyhands.domain.model_spec import Attention, BlockSpec, EmbedSpec, ModelSpec, span_elements
 from manyhands.domain.span import Span
 from manyhands.engine.engine import Chunk, Hidden, Output
 from manyhands.engine.kv_cache import Array, BlockShape, KvCache
@@ -67,7 +67,14 @@ def block_shapes(spec: ModelSpec, span: Span) -> list[BlockShape]:
         for layer in spec.layers[span.first : span.last]
         if isinstance(layer.part, BlockSpec)
     ]
-    return [BlockShape(a.kv_heads, a.head_dim, a.v_head_dim) for a in attentions]
+    return [_block_shape(attention) for attention in attentions]
+
+
+def _block_shape(attention: Attention) -> BlockShape:
+    if attention.latent is None:
+        return BlockShape(attention.kv_heads, attention.head_dim, attention.v_head_dim)
+    # The latent and its rotary key beside each other, as one key; values are made of the latent.
+    return BlockShape(1, attention.latent.kv_rank + attention.latent.rope, 0)
 
 
 class BlockEngine(Generic[A]):

@@ -16,6 +16,7 @@ from manyhands.domain.model_spec import ModelSpec
 from manyhands.domain.profile import Profile
 from manyhands.domain.span import Span
 from manyhands.engine.engine import Engine, Weights
+from manyhands.engine.weights import stored_dtype
 from manyhands.errors import BadSetting
 
 MOST_THREADS = 4096
@@ -108,8 +109,7 @@ def _torch(dtype: str, threads: int | None, spec: ModelSpec, weights: Weights) -
 
 def _stored(spec: ModelSpec, weights: Weights) -> str:
     """The weight format, as the smallest tensor says."""
-    sources = [source for layer in spec.layers for source in layer.tensors.values()]
-    stored = weights(min(sources, key=lambda source: source.elements)).dtype
+    stored = stored_dtype((layer.tensors for layer in spec.layers), weights)
     return _FORMATS.get(stored, stored)
 
 

@@ -7,11 +7,23 @@ Knows nothing of dtypes or arrays: a Reader of the engine makes them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
-from manyhands.domain.model_spec import BlockSpec, EmbedSpec, HeadSpec, LayerSpec, TensorSource
+from manyhands.domain.latent import absorbed
+from manyhands.domain.model_spec import (
+    BlockSpec,
+    EmbedSpec,
+    HeadSpec,
+    Latent,
+    LayerSpec,
+    Mlp,
+    Moe,
+    TensorSource,
+)
+from manyhands.domain.stored_parts import expert_of
+from manyhands.engine.expert_weights import LatentWeights, MlpWeights, MoeWeights
 from manyhands.errors import CheckpointError, NotServed
 
 A = TypeVar("A")
@@ -29,6 +41,12 @@ class Reader(Protocol[A, L]):
 
     def table(self, source: TensorSource) -> A:
         """Rows to be looked up by id."""
+
+    def by_head(self, source: TensorSource, heads: int, cut: int) -> tuple[A, A]:
+        """A matrix [heads * (cut + rest), in] as [heads, cut, in] and [heads, rest, in]."""
+
+    def wide(self, source: TensorSource) -> A:
+        """What is kept in float32 whatever the engine computes in: routers, their corrections."""
 
     def linear(self, matrices: Sequence[TensorSource], biases: Sequence[TensorSource | None]) -> L:
         """Matrices [out_i, in] under each other, with their biases; a missing bias is zero."""
@@ -56,18 +74,22 @@ class EmbedWeights(Generic[A]):
 
 @dataclass(frozen=True, slots=True)
 class BlockWeights(Generic[A, L]):
-    """One block, ready to compute; `mlp_in` is gate over up, or up alone when plain."""
+    """One block, ready to compute.
+
+    With latent attention `qkv` gives the queries, compressed or not, over the latent and its rotary
+    key; the norms are those of the compressed query and of the latent.
+    """
 
     attention_norm: NormWeights[A]
     qkv: L
+    latent: LatentWeights[A, L] | None
     q_norm: NormWeights[A]
     k_norm: NormWeights[A]
     sinks: A | None
     o: L
     attention_after_norm: NormWeights[A] | None
     mlp_norm: NormWeights[A]
-    mlp_in: L
-    down: L
+    mlp: MlpWeights[L] | MoeWeights[A, L]
     mlp_after_norm: NormWeights[A] | None
 
 
@@ -121,6 +143,27 @@ class _Table(Generic[A, L]):
         biases = [self.source(f"{name}.bias", out) for name, out in outs.items()]
         return self._reader.linear(matrices, biases)
 
+    def experts(self, count: int, into: int, outs: Mapping[str, int]) -> list[L]:
+        """Of each of `count` experts the named matrices [count, out, into] fused, with biases."""
+        matrices = [self.need(name, count, out, into) for name, out in outs.items()]
+        biases = [self.source(f"{name}.bias", count, out) for name, out in outs.items()]
+        return [
+            self._reader.linear(
+                [expert_of(matrix, expert) for matrix in matrices],
+                [None if bias is None else expert_of(bias, expert) for bias in biases],
+            )
+            for expert in range(count)
+        ]
+
+    def wide(self, name: str, *shape: int) -> A | None:
+        """The named tensor in float32, or None."""
+        source = self.source(name, *shape)
+        return None if source is None else self._reader.wide(source)
+
+    def has(self, name: str) -> bool:
+        """True when the table has it and nobody took it yet."""
+        return name in self._left
+
     def optional_norm(self, name: str, size: int) -> NormWeights[A] | None:
         """A norm that stands there only if the table has it."""
         return self.norm(name, size) if name in self._left else None
@@ -153,24 +196,36 @@ def read_block(
     layer: LayerSpec, part: BlockSpec, width: int, place: int, reader: Reader[A, L]
 ) -> BlockWeights[A, L]:
     """Read a block. Raises CheckpointError, NotServed."""
-    attention, inner = part.attention, part.mlp.width
-    queries = attention.heads * attention.head_dim
+    attention = part.attention
     keys = attention.kv_heads * attention.head_dim
     values = attention.kv_heads * attention.v_head_dim
-    is_whole = attention.qk_norm == "whole"
+    queries = attention.heads * attention.head_dim
     table = _Table(layer, place, reader)
-    gated = {"gate": inner} if part.mlp.kind == "gated" else {}
+    latent = attention.latent
+    if latent is None:
+        outs = {"q": queries, "k": keys, "v": values}
+        is_whole = attention.qk_norm == "whole"
+        norms = (queries, keys) if is_whole else (attention.head_dim, attention.head_dim)
+    else:
+        rank = latent.q_rank
+        outs = {"q": queries} if rank is None else {"q_down": rank}
+        outs["kv_down"] = latent.kv_rank + latent.rope
+        norms = (queries if rank is None else rank, latent.kv_rank)
     weights = BlockWeights(
         attention_norm=table.norm("attention_norm", width),
-        qkv=table.linear(width, q=queries, k=keys, v=values),
-        q_norm=table.norm("q_norm", queries if is_whole else attention.head_dim),
-        k_norm=table.norm("k_norm", keys if is_whole else attention.head_dim),
+        qkv=table.linear(width, **outs),
+        latent=None if latent is None else _read_latent(table, part, latent, reader),
+        q_norm=table.norm("q_norm", norms[0]),
+        k_norm=table.norm("k_norm", norms[1]),
         sinks=table.vector("sinks", attention.heads),
         o=table.linear(attention.heads * attention.v_head_dim, o=width),
         attention_after_norm=table.optional_norm("attention_after_norm", width),
         mlp_norm=table.norm("mlp_norm", width),
-        mlp_in=table.linear(width, **gated, up=inner),
-        down=table.linear(inner, down=width),
+        mlp=(
+            _read_mlp(table, part.mlp, width)
+            if part.moe is None
+            else _read_mixture(table, part.moe, part.mlp, width, reader)
+        ),
         mlp_after_norm=table.optional_norm("mlp_after_norm", width),
     )
     table.finish()
@@ -178,11 +233,53 @@ def read_block(
     return weights
 
 
+def _read_mlp(table: _Table[A, L], spec: Mlp, width: int, prefix: str = "") -> MlpWeights[L]:
+    ins = {f"{prefix}gate": spec.width} if spec.kind == "gated" else {}
+    ins[f"{prefix}up"] = spec.width
+    return MlpWeights(
+        spec, table.linear(width, **ins), table.linear(spec.width, **{f"{prefix}down": width})
+    )
+
+
+def _read_mixture(
+    table: _Table[A, L], moe: Moe, mlp: Mlp, width: int, reader: Reader[A, L]
+) -> MoeWeights[A, L]:
+    if table.has("experts.gate_up"):
+        ins = {"experts.gate_up": 2 * mlp.width}
+    else:
+        ins = {"experts.gate": mlp.width} if mlp.kind == "gated" else {}
+        ins["experts.up"] = mlp.width
+    count, shared = moe.experts, replace(mlp, width=moe.shared_width)
+    into = table.experts(count, width, ins)
+    down = table.experts(count, mlp.width, {"experts.down": width})
+    return MoeWeights(
+        spec=moe,
+        router=reader.wide(table.need("router", count, width)),
+        router_bias=table.wide("router.bias", count),
+        correction=table.wide("router.correction", count),
+        experts=tuple(MlpWeights(mlp, *pair) for pair in zip(into, down, strict=True)),
+        shared=_read_mlp(table, shared, width, "shared.") if moe.shared_width else None,
+        shared_scale=table.wide("shared.scale", 1, width) if moe.shared_width else None,
+    )
+
+
+def _read_latent(
+    table: _Table[A, L], part: BlockSpec, latent: Latent, reader: Reader[A, L]
+) -> LatentWeights[A, L]:
+    attention, q_up = part.attention, None
+    if latent.q_rank is not None:
+        q_up = table.linear(latent.q_rank, q_up=attention.heads * attention.head_dim)
+    rows = attention.heads * (latent.nope + attention.v_head_dim)
+    source = table.need("kv_up", rows, latent.kv_rank)
+    k_up, v_up = reader.by_head(source, attention.heads, latent.nope)
+    return LatentWeights(attention, latent, absorbed(attention, latent), q_up, k_up, v_up)
+
+
 def _check_agreement(part: BlockSpec, weights: BlockWeights[A, L], place: int) -> None:
     """The few words that name a tensor by a flag must agree with the table."""
     attention = part.attention
     has_qk_norm = weights.q_norm.weight is not None and weights.k_norm.weight is not None
-    if (attention.qk_norm != "none") != has_qk_norm:
+    if attention.latent is None and (attention.qk_norm != "none") != has_qk_norm:
         raise CheckpointError(
             f"layer {place}: qk_norm is {attention.qk_norm!r}, but q_norm and k_norm are "
             f"{'in' if has_qk_norm else 'not both in'} its table; check the family file"

@@ -27,6 +27,7 @@ from manyhands.domain.profile import Profile
 from manyhands.domain.span import Span
 from manyhands.engine.blocks import BlockEngine, Part
 from manyhands.engine.engine import Output, Weights
+from manyhands.engine.expert_weights import LatentWeights
 from manyhands.engine.kv_cache import KvCache
 from manyhands.engine.layer_weights import (
     BlockWeights,
@@ -37,7 +38,9 @@ from manyhands.engine.layer_weights import (
     read_embed,
     read_head,
 )
-from manyhands.engine.numpy_math import ARITHMETIC, activate, attend, norm, rotate, rotation
+from manyhands.engine.numpy_latent import attend_latent, split_latent
+from manyhands.engine.numpy_math import ARITHMETIC, attend, norm, rotate, rotation
+from manyhands.engine.numpy_moe import feed
 from manyhands.engine.pages import LEAST_BYTES, fresh_pages
 from manyhands.engine.served import check_served
 from manyhands.engine.weights import read_float32, stack_float32
@@ -112,6 +115,14 @@ class _Reader:
         return self._held(read_float32(source, self._weights))
 
     def table(self, source: TensorSource) -> Float32:
+        return self._held(read_float32(source, self._weights))
+
+    def by_head(self, source: TensorSource, heads: int, cut: int) -> tuple[Float32, Float32]:
+        whole = read_float32(source, self._weights).reshape(heads, -1, source.shape[1])
+        first, rest = np.ascontiguousarray(whole[:, :cut]), np.ascontiguousarray(whole[:, cut:])
+        return self._held(first), self._held(rest)
+
+    def wide(self, source: TensorSource) -> Float32:
         return self._held(read_float32(source, self._weights))
 
     def linear(
@@ -213,8 +224,7 @@ def _block(
     if weights.attention_after_norm is not None:
         mixed = norm(mixed, spec.norm, weights.attention_after_norm)
     rows = rows + mixed * scale
-    inner = activate(weights.mlp_in(norm(rows, spec.norm, weights.mlp_norm)), spec.mlp)
-    out = weights.down(inner)
+    out = feed(norm(rows, spec.norm, weights.mlp_norm), weights.mlp)
     if weights.mlp_after_norm is not None:
         out = norm(out, spec.norm, weights.mlp_after_norm)
     rows += out * scale
@@ -230,6 +240,8 @@ def _attention(
     turns: list[Turns],
 ) -> Float32:
     spec = block.attention
+    if weights.latent is not None:
+        return _latent_attention(rows, place, block, weights, weights.latent, parts, turns)
     fused = weights.qkv(rows)
     widths = (spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim)
     queries, keys, values = np.split(fused, np.cumsum(widths), axis=1)
@@ -242,11 +254,9 @@ def _attention(
         last = first + len(part.token_ids)
         query, key, value = queries[first:last], keys[first:last], values[first:last]
         if spec.rope is not None:
-            if spec.rope not in turn:
-                positions = np.arange(part.position, part.end, dtype=np.float32)
-                turn[spec.rope] = rotation(spec.rope, part.is_long, positions)
-            rotate(query, spec.rope, *turn[spec.rope])
-            rotate(key, spec.rope, *turn[spec.rope])
+            cos, sin = _turn(spec.rope, part, turn)
+            rotate(query, spec.rope, cos, sin)
+            rotate(key, spec.rope, cos, sin)
         known_keys, known_values = key.transpose(1, 0, 2), value.transpose(1, 0, 2)
         if part.blocks is not None:
             all_keys, all_values = part.blocks[place]
@@ -257,6 +267,42 @@ def _attention(
         mixed[first:last] = out.reshape(last - first, -1)
         first = last
     return weights.o(mixed)
+
+
+def _turn(rope: Rope, part: Part[Float32], turn: Turns) -> tuple[Float32, Float32]:
+    """Cosines and sines of a part's rows, made once."""
+    if rope not in turn:
+        positions = np.arange(part.position, part.end, dtype=np.float32)
+        turn[rope] = rotation(rope, part.is_long, positions)
+    return turn[rope]
+
+
+def _latent_attention(
+    rows: Float32,
+    place: int,
+    block: BlockSpec,
+    weights: BlockWeights[Float32, _Linear],
+    latent: LatentWeights[Float32, _Linear],
+    parts: Sequence[Part[Float32]],
+    turns: list[Turns],
+) -> Float32:
+    queries, known = split_latent(rows, block, weights, latent)
+    mixed = np.empty((rows.shape[0], latent.spec.heads, latent.spec.v_head_dim), np.float32)
+    first = 0
+    for part, turn in zip(parts, turns, strict=True):
+        last = first + len(part.token_ids)
+        query, new = queries[first:last], known[first:last]
+        if latent.spec.rope is not None:
+            cos, sin = _turn(latent.spec.rope, part, turn)
+            rotate(query[..., latent.latent.nope :], latent.spec.rope, cos, sin)
+            rotate(new[:, None, latent.latent.kv_rank :], latent.spec.rope, cos, sin)
+        if part.blocks is not None:
+            memory, _ = part.blocks[place]
+            memory[0, part.position : part.end] = new
+            new = memory[0, : part.end]
+        mixed[first:last] = attend_latent(query, new, part.position, latent)
+        first = last
+    return weights.o(mixed.reshape(rows.shape[0], -1))
 
 
 def _normed(rows: Float32, heads: int, weights: NormWeights[Float32], block: BlockSpec) -> Float32:

@@ -135,14 +135,14 @@ def activate(rows: Float32, spec: Mlp) -> Float32:
         limit = np.float32(np.inf if spec.limit is None else spec.limit)
         gate, up = np.minimum(gate, limit), np.clip(up, -limit, limit)
         alpha = np.float32(1.702 if spec.alpha is None else spec.alpha)
-        glu: Float32 = (up + np.float32(1)) * gate * _sigmoid(gate * alpha)
+        glu: Float32 = (up + np.float32(1)) * gate * sigmoid(gate * alpha)
         return glu
     product: Float32 = np.multiply(_activation(gate, spec.activation), up, dtype=np.float32)
     return product
 
 
-def _sigmoid(rows: Float32) -> Float32:
-    # By tanh: it never overflows, whatever the sign.
+def sigmoid(rows: Float32) -> Float32:
+    """By tanh: it never overflows, whatever the sign."""
     half = np.float32(0.5)
     return np.asarray(half * np.tanh(half * rows) + half, np.float32)
 
@@ -152,7 +152,7 @@ def _activation(rows: Float32, name: str) -> Float32:
     out: Float32
     match name:
         case "silu":
-            out = rows * _sigmoid(rows)
+            out = rows * sigmoid(rows)
         case "gelu":
             # numpy has no erf; Python's is exact and slow, about 0.1 µs a number.
             out = half * rows * (one + _erf(rows * np.float32(0.5**0.5)).astype(np.float32))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from manyhands.domain.model_spec import BlockSpec, EmbedSpec, HeadSpec, ModelSpec
+from manyhands.domain.model_spec import Attention, BlockSpec, EmbedSpec, HeadSpec, ModelSpec, Moe
 from manyhands.domain.span import Span
 from manyhands.errors import NotServed, UserError
 
@@ -16,8 +16,8 @@ from manyhands.errors import NotServed, UserError
 def check_served(spec: ModelSpec, span: Span) -> None:
     """Raise NotServed naming each unserved word of the span, UserError for a span outside.
 
-    A window, rotary or not, softcap, sinks, qk-norm, sandwich norms, biases, learned positions and
-    residual scales are served.
+    A window, rotary or not, softcap, sinks, qk-norm, sandwich norms, biases, learned positions,
+    residual scales, mixtures of experts and latent attention are served.
     """
     if not spec.span.covers(span):
         raise UserError(f"span {span} is outside this model's layers {spec.span}")
@@ -42,9 +42,9 @@ def _block_words(block: BlockSpec) -> Iterator[str]:
     if block.flow != "pre":
         yield f"flow {block.flow!r}"
     if block.moe is not None:
-        yield "moe (mixture of experts)"
+        yield from _mixture_words(block.moe)
     if attention.latent is not None:
-        yield "latent attention"
+        yield from _latent_words(attention)
     if attention.alibi is not None:
         yield "alibi positions"
     if not attention.causal:
@@ -53,6 +53,27 @@ def _block_words(block: BlockSpec) -> Iterator[str]:
         yield "residual_from_norm"
     if (block.mlp.activation == "swiglu_oai") and block.mlp.kind != "gated":
         yield "a plain swiglu_oai"
+
+
+def _mixture_words(moe: Moe) -> Iterator[str]:
+    if moe.experts % moe.groups:
+        yield f"{moe.experts} experts in {moe.groups} groups"
+    if moe.softmax_after_topk and moe.scoring != "softmax":
+        yield f"{moe.scoring} scores with softmax_after_topk"
+
+
+def _latent_words(attention: Attention) -> Iterator[str]:
+    """What latent attention is not computed together with."""
+    others = {
+        "no rope": attention.rope is None,
+        "a window": attention.window is not None,
+        "a softcap": attention.softcap is not None,
+        "sinks": attention.sinks,
+        "a qk-norm of heads": attention.qk_norm != "none",
+    }
+    for word, is_there in others.items():
+        if is_there:
+            yield f"latent attention with {word}"
 
 
 def _embed_words(embed: EmbedSpec) -> Iterator[str]:

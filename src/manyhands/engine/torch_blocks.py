@@ -27,6 +27,7 @@ from manyhands.domain.profile import Profile
 from manyhands.domain.span import Span
 from manyhands.engine.blocks import BlockEngine, Part
 from manyhands.engine.engine import Output, Weights
+from manyhands.engine.expert_weights import LatentWeights
 from manyhands.engine.kv_cache import KvCache
 from manyhands.engine.layer_weights import (
     BlockWeights,
@@ -38,17 +39,19 @@ from manyhands.engine.layer_weights import (
 )
 from manyhands.engine.pages import LEAST_BYTES, fresh_pages
 from manyhands.engine.served import check_served
+from manyhands.engine.torch_latent import attend_latent, split_latent
 from manyhands.engine.torch_linear import Linear, is_packed, low_precision_is_native
 from manyhands.engine.torch_math import (
     ARITHMETIC,
-    activate,
     attend,
     mask_of,
     norm,
     rotate,
     rotation,
 )
+from manyhands.engine.torch_moe import feed
 from manyhands.engine.torch_weights import TorchReader
+from manyhands.engine.weights import stored_dtype
 from manyhands.errors import BadSetting
 
 DtypeName = Literal["fp32", "bf16", "fp16"]
@@ -99,9 +102,7 @@ def resolve_dtype(dtype: str, spec: ModelSpec, span: Span, weights: Weights) -> 
     """What `auto` means for this checkpoint on this machine; other names are checked and kept."""
     if dtype == "auto":
         tables = (layer.tensors for layer in spec.layers[span.first : span.last])
-        sources = [source for table in tables for source in table.values()]
-        stored = weights(min(sources, key=lambda source: source.elements)).dtype
-        dtype = _STORED.get(stored, "fp32")
+        dtype = _STORED.get(stored_dtype(tables, weights), "fp32")
         if dtype != "fp32" and not low_precision_is_native(_DTYPES[dtype]):
             dtype = "fp32"
     match dtype:
@@ -269,8 +270,7 @@ def _run_block(rows: Tensor, place: int, block: _Block, step: _Step) -> Tensor:
     if weights.attention_after_norm is not None:
         mixed = norm(mixed, spec.norm, weights.attention_after_norm)
     rows = torch.add(rows, mixed, alpha=spec.residual_scale)
-    inner = activate(weights.mlp_in(norm(rows, spec.norm, weights.mlp_norm)), spec.mlp)
-    out = weights.down(inner)
+    out = feed(norm(rows, spec.norm, weights.mlp_norm), weights.mlp)
     if weights.mlp_after_norm is not None:
         out = norm(out, spec.norm, weights.mlp_after_norm)
     return rows.add_(out, alpha=spec.residual_scale)
@@ -278,6 +278,8 @@ def _run_block(rows: Tensor, place: int, block: _Block, step: _Step) -> Tensor:
 
 def _attention(rows: Tensor, place: int, block: _Block, step: _Step) -> Tensor:
     spec = block.spec.attention
+    if block.weights.latent is not None:
+        return _latent_attention(rows, place, block, block.weights.latent, step)
     fused = block.weights.qkv(rows)
     both = spec.heads + spec.kv_heads
     cut = both * spec.head_dim
@@ -294,6 +296,24 @@ def _attention(rows: Tensor, place: int, block: _Block, step: _Step) -> Tensor:
         known = _remember(part, place, block, keys[first:last], values[first:last])
         mask = step.mask(index, spec.window)
         mixed.append(attend(queries[first:last], *known, mask, spec, block.weights.sinks))
+    return block.weights.o(mixed[0] if len(mixed) == 1 else torch.cat(mixed))
+
+
+def _latent_attention(
+    rows: Tensor, place: int, block: _Block, latent: LatentWeights[Tensor, Linear], step: _Step
+) -> Tensor:
+    queries, known = split_latent(rows, block.spec, block.weights, latent)
+    if block.rope is not None:
+        turn = step.turn(block.rope)
+        rotate(queries[..., latent.latent.nope :], block.rope, *turn)
+        rotate(known[:, None, latent.latent.kv_rank :], block.rope, *turn)
+    mixed = []
+    for index, part in enumerate(step.parts):
+        first, last = step.cuts[index], step.cuts[index + 1]
+        new = known[first:last, None]
+        memory, _ = _remember(part, place, block, new, new[..., :0])
+        mask = step.mask(index, None)
+        mixed.append(attend_latent(queries[first:last], memory[0], mask, latent))
     return block.weights.o(mixed[0] if len(mixed) == 1 else torch.cat(mixed))
 
 

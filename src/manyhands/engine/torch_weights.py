@@ -16,7 +16,7 @@ from torch import Tensor
 from manyhands.domain.model_spec import TensorSource
 from manyhands.engine.engine import Weights
 from manyhands.engine.torch_linear import Linear, PlainLinear, is_packed, make_linear
-from manyhands.engine.weights import raw_rows, widen
+from manyhands.engine.weights import raw_rows, read_float32, widen
 
 PIECE_ELEMENTS = 2**20
 """Numbers converted at one time when the stored dtype is another than the engine's."""
@@ -40,6 +40,15 @@ class TorchReader:
     def table(self, source: TensorSource) -> Tensor:
         """Rows to be looked up by id."""
         return self._counted(self._fill(self._new(*source.shape), [source]))
+
+    def by_head(self, source: TensorSource, heads: int, cut: int) -> tuple[Tensor, Tensor]:
+        """Each head's first `cut` rows and each head's others, apart."""
+        whole = self.table(source).view(heads, -1, source.shape[1])
+        return whole[:, :cut].contiguous(), whole[:, cut:].contiguous()
+
+    def wide(self, source: TensorSource) -> Tensor:
+        """What stays float32."""
+        return self._counted(torch.from_numpy(read_float32(source, self._weights).copy()))
 
     def linear(
         self, matrices: Sequence[TensorSource], biases: Sequence[TensorSource | None]

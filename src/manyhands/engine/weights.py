@@ -1,52 +1,121 @@
 """Stored tensors -> float32 numpy arrays: checks their shapes, undoes their layouts, widens dtypes.
 
-Layouts served: plain, tied, transpose, and rows (which come already cut). Knows nothing of layers,
-and nothing of torch: an engine that computes in another dtype fills its arrays piece by piece.
+Layouts served: plain, tied, transpose, rows (which come already cut), those of one expert, and the
+quantised ones, which are computed into float32 here. Knows nothing of layers, and nothing of torch:
+an engine that computes in another dtype fills its arrays piece by piece.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from manyhands.domain.model_spec import TensorSource
+from manyhands.domain.stored_parts import stored_parts
 from manyhands.domain.tensor_frame import DTYPE_BYTES, StoredTensor
+from manyhands.engine.dequantise import fp8_blocks, mxfp4
 from manyhands.engine.engine import Weights
 from manyhands.errors import CheckpointError, NotServed
 
 Float32 = NDArray[np.float32]
 
-NUMPY_FORM = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
+NUMPY_FORM: dict[str, type[np.generic]] = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 """Served dtypes and what numpy reads them as; bfloat16, which it lacks, comes as its bits."""
 
-_SERVED_LAYOUTS = ("plain", "tied", "transpose", "rows")
+_BITS_FORM = {"U8": np.uint8, "F8_E4M3": np.uint8}
+"""The same of what only quantised layouts are made of."""
+
+_ONE_EXPERT = ("expert_stack", "expert_turned", "expert_pairs")
+_SERVED_LAYOUTS = (
+    *("plain", "tied", "transpose", "rows", "fp8_blocks", "mxfp4", "mxfp4_pairs"),
+    *_ONE_EXPERT,
+)
 
 
 def raw_rows(source: TensorSource, weights: Weights) -> tuple[str, NDArray[np.generic]]:
     """Read a tensor: its dtype name and its numbers in `source.shape`, bfloat16 as their bits.
 
-    A view of the bytes read, and read-only. Raises NotServed (layout, dtype) and CheckpointError
-    (another shape than the table says, too few bytes).
+    A view of the bytes read, and read-only, unless it was quantised. Raises NotServed (layout,
+    dtype) and CheckpointError (another shape than the table says, too few bytes).
     """
-    if source.layout not in _SERVED_LAYOUTS:
-        raise NotServed(
-            f"tensor {source.names[0]!r}: layout {source.layout} is not served by this engine; "
-            f"served are {', '.join(_SERVED_LAYOUTS)}"
-        )
+    match source.layout:
+        case "fp8_blocks":
+            return "F32", _read_fp8(source, weights)
+        case "mxfp4" | "mxfp4_pairs":
+            return "F32", _read_mxfp4(source, weights)
+        case layout if layout in _ONE_EXPERT:
+            return _read_expert(source, weights)
+        case layout if layout in _SERVED_LAYOUTS:
+            return _read(source, weights, NUMPY_FORM)
+        case _:
+            raise NotServed(
+                f"tensor {source.names[0]!r}: layout {source.layout} is not served by this engine; "
+                f"served are {', '.join(_SERVED_LAYOUTS)}"
+            )
+
+
+def stored_dtype(tables: Iterable[Mapping[str, TensorSource]], weights: Weights) -> str:
+    """The dtype name of layers' weights, as their smallest tensor says.
+
+    Not experts, which may be quantised, nor routers, which may be wider than everything else.
+    """
+    sources = [
+        source
+        for table in tables
+        for name, source in table.items()
+        if not name.startswith(("experts.", "router"))
+    ]
+    return weights(min(sources, key=lambda source: source.elements)).dtype
+
+
+def _read(
+    source: TensorSource, weights: Weights, forms: Mapping[str, type[np.generic]]
+) -> tuple[str, NDArray[np.generic]]:
     stored = weights(source)
-    form = NUMPY_FORM.get(stored.dtype)
+    form = forms.get(stored.dtype)
     if form is None:
         raise NotServed(
             f"tensor {source.names[0]!r} is stored as {stored.dtype}; this engine reads "
-            f"{', '.join(NUMPY_FORM)}; convert the checkpoint"
+            f"{', '.join(forms)}; convert the checkpoint"
         )
     is_turned = source.layout == "transpose"
     expected = source.shape[::-1] if is_turned else source.shape
     _check(source, stored, expected)
     array = np.frombuffer(stored.data, dtype=form).reshape(expected)
     return stored.dtype, array.T if is_turned else array
+
+
+def _read_expert(source: TensorSource, weights: Weights) -> tuple[str, NDArray[np.generic]]:
+    """One expert's matrix or bias out of the tensor of all."""
+    (part,) = stored_parts(source)
+    dtype, array = _read(part, weights, NUMPY_FORM)
+    one = array[0]
+    if source.layout != "expert_stack":
+        one = one.T
+    return dtype, _gates_first(one) if source.layout == "expert_pairs" else one
+
+
+def _gates_first(rows: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Rows gate 0, up 0, gate 1, … as all gates above all ups."""
+    pairs = rows.reshape(-1, 2, *rows.shape[1:])
+    return pairs.swapaxes(0, 1).reshape(rows.shape)
+
+
+def _read_mxfp4(source: TensorSource, weights: Weights) -> Float32:
+    blocks, exponents = (
+        _read(part, weights, _BITS_FORM)[1][0].view(np.uint8) for part in stored_parts(source)
+    )
+    wide = mxfp4(blocks, exponents)[:, : source.shape[1]]
+    return wide if source.layout == "mxfp4" else _gates_first(wide).view(np.float32)
+
+
+def _read_fp8(source: TensorSource, weights: Weights) -> Float32:
+    numbers, factors = stored_parts(source)
+    bits = _read(numbers, weights, _BITS_FORM)[1].view(np.uint8)
+    block = source.block or (source.shape[0], source.shape[1])
+    return fp8_blocks(bits, read_float32(factors, weights), block)
 
 
 def _check(source: TensorSource, stored: StoredTensor, expected: tuple[int, ...]) -> None:

@@ -34,7 +34,7 @@ def model_spec(config: Config) -> ModelSpec:
         raise UnknownFamily(
             f"no family file serves model_type {shown}; served are {', '.join(known_families())}"
         )
-    _refuse_what_no_family_serves(config)
+    _refuse_what_is_not_served(config, model_type)
     return make(config)
 
 
@@ -50,18 +50,28 @@ def _files() -> set[str]:
 
 
 def _spec_function(name: str) -> Callable[[Config], ModelSpec] | None:
-    made = getattr(import_module(f"{families.__name__}.{name}"), "spec", None)
-    return cast("Callable[[Config], ModelSpec] | None", made)
+    return cast("Callable[[Config], ModelSpec] | None", _said(name, "spec"))
 
 
-def _refuse_what_no_family_serves(config: Config) -> None:
+def _said(name: str, attribute: str) -> object:
+    """What a family file says under a name, or None."""
+    return getattr(import_module(f"{families.__name__}.{name}"), attribute, None)
+
+
+def _refuse_what_is_not_served(config: Config, family: str) -> None:
+    """A family may say READS_QUANTISED, methods it knows, and KNOWN_CODE, which is not needed."""
     quantised = section(config, "quantization_config")
-    if quantised:
+    read = cast("tuple[str, ...]", _said(family, "READS_QUANTISED") or ())
+    if quantised and quantised.get("quant_method") not in read:
         method = quantised.get("quant_method", "unnamed")
+        also = f", or files quantised with {', '.join(read)}" if read else ""
         raise NotServed(
-            f"the weights are quantised ({method}); use the model's plain bf16, fp16 or fp32 files"
+            f"the weights are quantised ({method}); use the model's plain bf16, fp16 or fp32 "
+            f"files{also}"
         )
-    if "AutoModelForCausalLM" in section(config, "auto_map"):
+    code = section(config, "auto_map").get("AutoModelForCausalLM")
+    known = cast("tuple[str, ...]", _said(family, "KNOWN_CODE") or ())
+    if code is not None and code not in known:
         raise NotServed(
             "auto_map asks for Python code from the model's folder, which is never executed; "
             "use a model that transformers runs without remote code"

@@ -46,6 +46,19 @@ def rope(config: Config, head_dim: int, context: int) -> Rope:
     return _RULES[kind](values, head_dim, context)
 
 
+def softmax_factor(config: Config) -> float:
+    """What attention scores are multiplied with besides: DeepSeek's square of yarn's mscale."""
+    values = _parameters(config)
+    kind = word(values, "rope_type", word(values, "type", "default"))
+    if kind == "default" or not values.get("mscale_all_dim"):
+        return 1.0
+    return _float32(_mscale(number(values, "factor"), number(values, "mscale_all_dim")) ** 2)
+
+
+def _mscale(factor: float, weight: float) -> float:
+    return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
+
+
 def _parameters(config: Config) -> Config:
     """The rope values in the flat transformers 5 form, with that version's order of precedence."""
     key = "rope_scaling" if section(config, "rope_scaling") else "rope_parameters"
@@ -152,13 +165,10 @@ def _yarn_attention_factor(values: Config, factor: float) -> float:
     given = optional_number(values, "attention_factor")
     if given is not None:
         return given
-
-    def mscale(weight: float) -> float:
-        return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
-
     if values.get("mscale") and values.get("mscale_all_dim"):
-        return mscale(number(values, "mscale")) / mscale(number(values, "mscale_all_dim"))
-    return mscale(1.0)
+        above, below = number(values, "mscale"), number(values, "mscale_all_dim")
+        return _mscale(factor, above) / _mscale(factor, below)
+    return _mscale(factor, 1.0)
 
 
 def _longrope(values: Config, head_dim: int, context: int) -> Rope:

@@ -111,3 +111,18 @@ def section(config: Config, key: str) -> Config:
     if not isinstance(value, Mapping):
         raise _wrong(key, value, "an object")
     return value
+
+
+def whole_list(config: Config, key: str) -> tuple[int, ...]:
+    """A list of whole numbers from 0, empty when the key is missing. Raises CheckpointError."""
+    value = config.get(key)
+    if value is None:
+        return ()
+    if not isinstance(value, (list, tuple)) or len(value) > MOST:
+        raise _wrong(key, value, "a list of whole numbers")
+    return tuple(whole({key: item}, key, least=0) for item in value)
+
+
+def with_defaults(config: Config, **defaults: Any) -> Config:
+    """`config` with a family's own defaults where a key is missing or null."""
+    return {**config, **{k: v for k, v in defaults.items() if config.get(k) is None}}

@@ -12,6 +12,7 @@ from math import inf
 
 from manyhands.domain.device import Device, Link
 from manyhands.domain.ids import PeerId
+from manyhands.domain.latent import absorbed_flops, expanded_flops
 from manyhands.domain.model_spec import (
     Attention,
     BlockSpec,
@@ -19,6 +20,7 @@ from manyhands.domain.model_spec import (
     HeadSpec,
     LayerSpec,
     ModelSpec,
+    Moe,
     kv_elements_per_token,
     span_elements,
     span_kv_elements,
@@ -71,9 +73,9 @@ def _weights_used(layer: LayerSpec, tokens: int) -> tuple[float, float]:
     for name, source in layer.tensors.items():
         if isinstance(layer.part, EmbedSpec) and name in LOOKED_UP:
             read += min(source.elements, tokens * source.shape[-1])
-        elif moe is not None and len(source.shape) == 3:
+        elif moe is not None and name.startswith("experts."):
             each = source.elements / moe.experts
-            read += each * min(moe.experts, moe.top_k * tokens)
+            read += each * _experts_touched(moe, tokens)
             used += each * moe.top_k
         else:
             read += source.elements
@@ -81,21 +83,45 @@ def _weights_used(layer: LayerSpec, tokens: int) -> tuple[float, float]:
     return read, used
 
 
+def _experts_touched(moe: Moe, tokens: int) -> float:
+    """How many experts `tokens` rows choose among them, if all are chosen equally often."""
+    return moe.experts * (1 - (1 - moe.top_k / moe.experts) ** tokens)
+
+
 def layer_work(layer: LayerSpec, cost: Cost) -> tuple[float, float]:
     """(bytes read, floating-point operations) of one layer in one step.
 
-    Of a mixture only the chosen experts count, of an embedding only the rows looked up; a head
-    scores the last row alone.
+    Of a mixture only the experts count that the rows choose, of an embedding only the rows looked
+    up; a head scores the last row alone.
     """
     rows = 1 if isinstance(layer.part, HeadSpec) else cost.tokens
     read, used = _weights_used(layer, rows)
     bytes_read, flops = read * cost.bytes_per_weight, 2.0 * used * rows
     if isinstance(layer.part, BlockSpec):
-        attention, keys = layer.part.attention, _attended(layer.part.attention, cost)
+        keys = _attended(layer.part.attention, cost)
         bytes_read += keys * kv_elements_per_token(layer.part) * cost.bytes_per_kv
-        width = attention.head_dim + attention.v_head_dim
-        flops += 2.0 * cost.tokens * keys * attention.heads * width
+        flops += _attention_flops(layer.part.attention, keys, cost)
     return bytes_read, flops
+
+
+def _attention_flops(attention: Attention, keys: float, cost: Cost) -> float:
+    """Operations of a step's rows with `keys` keys each, beside those with weights.
+
+    Over latents by the cheaper way; what that makes of the step's own rows is among the weights'.
+    """
+    pairs = cost.tokens * keys
+    latent = attention.latent
+    if latent is None:
+        return 2.0 * attention.heads * pairs * (attention.head_dim + attention.v_head_dim)
+    counted = absorbed_flops(attention, latent, cost.tokens, 0)
+    all_keys = cost.context + cost.tokens
+    return (
+        min(
+            absorbed_flops(attention, latent, cost.tokens, pairs),
+            expanded_flops(attention, latent, all_keys, pairs),
+        )
+        - counted
+    )
 
 
 def work_s(work: tuple[float, float], device: Device) -> float:

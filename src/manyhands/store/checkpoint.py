@@ -18,11 +18,13 @@ import numpy as np
 from manyhands.domain.ids import ModelId, canonical_bytes
 from manyhands.domain.model_spec import BlockSpec, ModelSpec, TensorSource
 from manyhands.domain.span import Span
+from manyhands.domain.stored_parts import stored_parts
 from manyhands.domain.tensor_frame import StoredTensor
 from manyhands.errors import CheckpointError, NotServed
 from manyhands.families.family import model_spec
 from manyhands.store.json_file import read_object
 from manyhands.store.safetensors_header import Place
+from manyhands.store.stacked_experts import unstacked
 from manyhands.store.weight_files import find_tensors, model_folder
 
 PAGE_BYTES = 4096
@@ -53,7 +55,7 @@ class Checkpoint:
         self.config = config
         self.spec: ModelSpec = model_spec(config)
         self.bytes_read = 0
-        self._places = places
+        self._places = places = unstacked(self.spec, places)
         # a span may be loaded long after: other weights by then would speak another text
         self._stamps = {file: _stamp(file) for file in {place.file for place in places.values()}}
 
@@ -78,9 +80,10 @@ class Checkpoint:
             raise CheckpointError(f"span {span} is outside this model's {self.spec.span}")
         for layer in range(span.first, span.last):
             for source in self.spec.layers[layer].tensors.values():
-                for name in source.names:
-                    _check_shape(source, name, self._place(name))
-                    if source.layout == "tied" and _OWN_HEAD in self._places:
+                for part in stored_parts(source):
+                    name = part.names[0]
+                    _check_shape(part, name, self._place(name))
+                    if part.layout == "tied" and _OWN_HEAD in self._places:
                         self._check_same(name, _OWN_HEAD)
             self._check_nothing_unread(layer)
 
@@ -115,10 +118,12 @@ class Checkpoint:
         """One tensor in a fresh read-only buffer: exactly its bytes are read, of `rows` only those.
 
         Raises CheckpointError (missing, of another shape, file changed), NotServed for a layout of
-        several tensors.
+        several tensors: ask for each of its `stored_parts`.
         """
         if len(source.names) != 1:
-            raise NotServed(f"a tensor made of {len(source.names)} stored ones is not served yet")
+            raise NotServed(
+                f"a tensor made of {len(source.names)} stored ones is read part by part"
+            )
         place = self._place(source.names[0])
         _check_shape(source, source.names[0], place)
         if source.layout != "rows":
@@ -254,7 +259,7 @@ def _check_shape(source: TensorSource, name: str, place: Place) -> None:
     elif source.layout in _UNDONE:
         good = _UNDONE[source.layout](place.shape) == source.shape
     else:
-        raise NotServed(f"tensor {name!r}: layout {source.layout} is not served yet")
+        raise NotServed(f"tensor {name!r}: layout {source.layout} is read part by part")
     if not good:
         raise CheckpointError(
             f"{place.file}: tensor {name!r} has shape {list(place.shape)}, config.json asks for "
