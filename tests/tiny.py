@@ -30,6 +30,8 @@ from tokenizers import (
     trainers,
 )
 
+from tiny_decoders import DECODERS, PLUS_ONE
+
 transformers.utils.logging.disable_progress_bar()
 
 WIDTH, BLOCKS, VOCABULARY, HEADS, KV_HEADS, INNER, CONTEXT = 64, 6, 320, 4, 2, 96, 512
@@ -47,6 +49,20 @@ class Case:
     def model_type(self) -> str:
         return self.family.lower()
 
+
+EYES = {
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 8,
+    "patch_size": 4,
+}
+"""The vision tower of a model that is run without it."""
+
+ORACLES = {"falcon": "sdpa"}
+"""Whose attention to believe, by model type. transformers 5.23 adds Falcon's alibi twice in eager
+attention: with the mask, and once more by itself."""
 
 BASE: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -115,26 +131,35 @@ CASES: dict[str, Case] = {
         },
     ),
 }
-"""Every kind of model that families/ serves, by a name that says what is special about it."""
+"""Llama and its nearest kin, by a name that says what is special about it."""
+
+ALL: dict[str, Case] = {**CASES, **{name: Case(*said) for name, said in DECODERS.items()}}
+"""Every kind of model that families/ serves."""
 
 
 def config(case: str) -> transformers.PretrainedConfig:
     """The transformers config of a case."""
-    made = CASES[case]
-    return getattr(transformers, f"{made.family}Config")(**{**BASE, **made.changes})
+    made = ALL[case]
+    values = {**BASE, **made.changes}
+    if made.family == "Gemma3":
+        values = {"text_config": values, "vision_config": EYES}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of token ids outside so small a vocabulary
+        return getattr(transformers, f"{made.family}Config")(**values)
 
 
 def model(case: str, seed: int = 0) -> transformers.PreTrainedModel:
     """The transformers model of a case in float32, every parameter random."""
+    norms = 0.0 if ALL[case].family.startswith(PLUS_ONE) else 1.0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         built = transformers.AutoModelForCausalLM.from_config(config(case), dtype=torch.float32)
         with torch.no_grad():
             for name, weight in built.named_parameters():
-                if "norm" in name:
-                    weight.copy_(1.0 + 0.3 * torch.randn_like(weight))
-                elif name.endswith("bias"):
+                if name.endswith("bias"):
                     weight.copy_(0.3 * torch.randn_like(weight))
+                elif weight.dim() == 1:
+                    weight.copy_(norms + 0.3 * torch.randn_like(weight))
                 else:  # wide enough that scores of different tokens are far apart
                     weight.copy_(1.5 * torch.randn_like(weight) / weight.shape[-1] ** 0.5)
     return built.eval()
@@ -144,7 +169,7 @@ def make(case: str, folder: Path, dtype: str = "float32", seed: int = 0) -> Path
     """Write the case's checkpoint and the tiny tokenizer into `folder` (made if need be)."""
     built = model(case, seed).to(getattr(torch, dtype))
     built.config.dtype = getattr(torch, dtype)
-    limit = CASES[case].max_shard_bytes
+    limit = ALL[case].max_shard_bytes
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # transformers speaks of its own deprecations
         built.save_pretrained(folder, **({} if limit is None else {"max_shard_size": limit}))
@@ -152,8 +177,11 @@ def make(case: str, folder: Path, dtype: str = "float32", seed: int = 0) -> Path
     return folder
 
 
-def oracle(folder: Path, attention: str = "eager") -> transformers.PreTrainedModel:
+def oracle(folder: Path, attention: str | None = None) -> transformers.PreTrainedModel:
     """What transformers reads back from `folder`, in the dtype it was saved in."""
+    if attention is None:
+        model_type = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
+        attention = ORACLES.get(model_type, "eager")
     read = transformers.AutoModelForCausalLM.from_pretrained(
         folder, dtype="auto", attn_implementation=attention
     )

@@ -121,19 +121,34 @@ def test_rows_are_cut_out_before_they_are_read(folders):
     name = "model.layers.0.self_attn.q_proj.weight"
     whole = checkpoint.read(checkpoint.spec.layers[1].tensors["q"])
     before = checkpoint.bytes_read
-    cut = checkpoint.read(TensorSource((name,), (5, 64), "rows", first=7, last=12))
+    cut = checkpoint.read(TensorSource((name,), (5, 64), "rows", 7, 12, 64))
     assert checkpoint.bytes_read - before == 5 * 64 * 4
     assert cut.shape == (5, 64)
     assert bytes(cut.data) == bytes(whole.data)[7 * 256 : 12 * 256]
+
+
+def test_rows_of_every_run_are_cut_out_before_they_are_read(folders):
+    """As where each head has its own q, k and v."""
+    checkpoint = Checkpoint.open(folders("llama"))
+    name = "model.layers.0.self_attn.q_proj.weight"
+    stored = checkpoint.read(checkpoint.spec.layers[1].tensors["q"])
+    whole = np.frombuffer(stored.data, np.float32).reshape(4, 16, 64)
+    before = checkpoint.bytes_read
+    cut = checkpoint.read(TensorSource((name,), (20, 64), "rows", 7, 12, 16))
+    assert checkpoint.bytes_read - before == 20 * 64 * 4
+    expected = whole[:, 7:12].reshape(20, 64)
+    np.testing.assert_array_equal(np.frombuffer(cut.data, np.float32).reshape(20, 64), expected)
 
 
 @pytest.mark.parametrize(
     ("first", "last", "shape"),
     [(60, 65, (5, 64)), (5, 5, (0, 64)), (0, 4, (5, 64)), (-1, 4, (5, 64)), (0, 5, (5, 63))],
 )
-def test_rows_outside_the_stored_matrix_are_refused(folders, first, last, shape):
+@pytest.mark.parametrize("of", [64, 32, 0])
+def test_rows_outside_the_stored_matrix_are_refused(folders, first, last, shape, of):
     checkpoint = Checkpoint.open(folders("llama"))
-    source = TensorSource(("model.layers.0.self_attn.q_proj.weight",), shape, "rows", first, last)
+    name = "model.layers.0.self_attn.q_proj.weight"
+    source = TensorSource((name,), shape, "rows", first, last, of)
     with pytest.raises(CheckpointError, match="q_proj"):
         checkpoint.read(source)
 

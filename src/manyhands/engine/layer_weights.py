@@ -56,16 +56,19 @@ class EmbedWeights(Generic[A]):
 
 @dataclass(frozen=True, slots=True)
 class BlockWeights(Generic[A, L]):
-    """One block, ready to compute; `mlp_in` is gate over up, or up alone when plain."""
+    """One block, ready to compute; `mlp_in` is gate over up, or up alone when plain.
 
-    attention_norm: NormWeights[A]
+    A norm that is None does not stand there.
+    """
+
+    attention_norm: NormWeights[A] | None
     qkv: L
     q_norm: NormWeights[A]
     k_norm: NormWeights[A]
     sinks: A | None
     o: L
     attention_after_norm: NormWeights[A] | None
-    mlp_norm: NormWeights[A]
+    mlp_norm: NormWeights[A] | None
     mlp_in: L
     down: L
     mlp_after_norm: NormWeights[A] | None
@@ -121,9 +124,9 @@ class _Table(Generic[A, L]):
         biases = [self.source(f"{name}.bias", out) for name, out in outs.items()]
         return self._reader.linear(matrices, biases)
 
-    def optional_norm(self, name: str, size: int) -> NormWeights[A] | None:
-        """A norm that stands there only if the table has it."""
-        return self.norm(name, size) if name in self._left else None
+    def optional_norm(self, name: str, size: int, is_bare: bool = False) -> NormWeights[A] | None:
+        """A norm that stands there only if the table has it, or without tensors if it is bare."""
+        return self.norm(name, size) if is_bare or name in self._left else None
 
     def finish(self) -> None:
         """Refuse what nobody took."""
@@ -158,17 +161,18 @@ def read_block(
     keys = attention.kv_heads * attention.head_dim
     values = attention.kv_heads * attention.v_head_dim
     is_whole = attention.qk_norm == "whole"
+    is_bare = part.norm.bare
     table = _Table(layer, place, reader)
     gated = {"gate": inner} if part.mlp.kind == "gated" else {}
     weights = BlockWeights(
-        attention_norm=table.norm("attention_norm", width),
+        attention_norm=table.optional_norm("attention_norm", width, is_bare),
         qkv=table.linear(width, q=queries, k=keys, v=values),
         q_norm=table.norm("q_norm", queries if is_whole else attention.head_dim),
         k_norm=table.norm("k_norm", keys if is_whole else attention.head_dim),
         sinks=table.vector("sinks", attention.heads),
         o=table.linear(attention.heads * attention.v_head_dim, o=width),
         attention_after_norm=table.optional_norm("attention_after_norm", width),
-        mlp_norm=table.norm("mlp_norm", width),
+        mlp_norm=table.optional_norm("mlp_norm", width, is_bare),
         mlp_in=table.linear(width, **gated, up=inner),
         down=table.linear(inner, down=width),
         mlp_after_norm=table.optional_norm("mlp_after_norm", width),
@@ -182,7 +186,8 @@ def _check_agreement(part: BlockSpec, weights: BlockWeights[A, L], place: int) -
     """The few words that name a tensor by a flag must agree with the table."""
     attention = part.attention
     has_qk_norm = weights.q_norm.weight is not None and weights.k_norm.weight is not None
-    if (attention.qk_norm != "none") != has_qk_norm:
+    needs = attention.qk_norm != "none" and not (attention.qk or part.norm).bare
+    if needs != has_qk_norm:
         raise CheckpointError(
             f"layer {place}: qk_norm is {attention.qk_norm!r}, but q_norm and k_norm are "
             f"{'in' if has_qk_norm else 'not both in'} its table; check the family file"

@@ -1,11 +1,12 @@
 """Stored tensors -> float32 numpy arrays: checks their shapes, undoes their layouts, widens dtypes.
 
-Layouts served: plain, tied, transpose, and rows (which come already cut). Knows nothing of layers,
-and nothing of torch: an engine that computes in another dtype fills its arrays piece by piece.
+Layouts served: plain, tied, transpose, rows (which come already cut) and columns. Knows nothing of
+layers or torch: an engine that computes in another dtype fills its arrays piece by piece.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,7 +22,7 @@ Float32 = NDArray[np.float32]
 NUMPY_FORM = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 """Served dtypes and what numpy reads them as; bfloat16, which it lacks, comes as its bits."""
 
-_SERVED_LAYOUTS = ("plain", "tied", "transpose", "rows")
+_SERVED_LAYOUTS = ("plain", "tied", "transpose", "rows", "columns")
 
 
 def raw_rows(source: TensorSource, weights: Weights) -> tuple[str, NDArray[np.generic]]:
@@ -42,11 +43,19 @@ def raw_rows(source: TensorSource, weights: Weights) -> tuple[str, NDArray[np.ge
             f"tensor {source.names[0]!r} is stored as {stored.dtype}; this engine reads "
             f"{', '.join(NUMPY_FORM)}; convert the checkpoint"
         )
-    is_turned = source.layout == "transpose"
-    expected = source.shape[::-1] if is_turned else source.shape
+    expected = source.shape if source.layout == "rows" else source.stored_shape
     _check(source, stored, expected)
     array = np.frombuffer(stored.data, dtype=form).reshape(expected)
-    return stored.dtype, array.T if is_turned else array
+    return stored.dtype, _undone(source, array)
+
+
+def _undone(source: TensorSource, array: NDArray[np.generic]) -> NDArray[np.generic]:
+    if source.layout == "transpose":
+        return array.T
+    if source.layout == "columns":
+        runs = array.T.reshape(source.runs, source.of, -1)
+        return runs[:, source.first : source.last].reshape(source.shape)
+    return array
 
 
 def _check(source: TensorSource, stored: StoredTensor, expected: tuple[int, ...]) -> None:
@@ -55,7 +64,7 @@ def _check(source: TensorSource, stored: StoredTensor, expected: tuple[int, ...]
             f"tensor {source.names[0]!r} has shape {list(stored.shape)}, the model needs "
             f"{list(expected)}; config.json and the weights do not belong together"
         )
-    needed_bytes = source.elements * DTYPE_BYTES[stored.dtype]
+    needed_bytes = math.prod(expected) * DTYPE_BYTES[stored.dtype]
     if stored.data.nbytes != needed_bytes:
         raise CheckpointError(
             f"tensor {source.names[0]!r} came with {stored.data.nbytes} bytes, not {needed_bytes}; "

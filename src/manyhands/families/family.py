@@ -1,7 +1,8 @@
 """Finds the family file of a config's `model_type` and asks it for the ModelSpec.
 
-A family is a file `families/<model_type>.py` with a function `spec(config) -> ModelSpec`; there is
-no registry to edit. Reads no checkpoint: a config comes in as a mapping.
+A family is a file `families/<model_type>.py` with a function `spec(config) -> ModelSpec`, and
+perhaps a tuple `ARCHITECTURES` of those it serves besides plain language models; there is no
+registry to edit. Reads no checkpoint: a config comes in as a mapping.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def model_spec(config: Config) -> ModelSpec:
         raise UnknownFamily(
             f"no family file serves model_type {shown}; served are {', '.join(known_families())}"
         )
-    _refuse_what_no_family_serves(config)
+    module = import_module(f"{families.__name__}.{model_type}")
+    _refuse_what_no_family_serves(config, getattr(module, "ARCHITECTURES", ()))
     return make(config)
 
 
@@ -54,7 +56,10 @@ def _spec_function(name: str) -> Callable[[Config], ModelSpec] | None:
     return cast("Callable[[Config], ModelSpec] | None", made)
 
 
-def _refuse_what_no_family_serves(config: Config) -> None:
+_LANGUAGE_HEADS = ("ForCausalLM", "LMHeadModel")
+
+
+def _refuse_what_no_family_serves(config: Config, also_served: tuple[str, ...]) -> None:
     quantised = section(config, "quantization_config")
     if quantised:
         method = quantised.get("quant_method", "unnamed")
@@ -71,7 +76,8 @@ def _refuse_what_no_family_serves(config: Config) -> None:
         return
     if not isinstance(architectures, (list, tuple)):
         raise CheckpointError("config: architectures must be a list; check config.json")
-    if not any(str(name).endswith("ForCausalLM") for name in architectures):
+    names = [str(name) for name in architectures]
+    if not any(name.endswith(_LANGUAGE_HEADS) or name in also_served for name in names):
         raise NotServed(
             f"architectures {list(architectures)} has no language head; use a …ForCausalLM model"
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,11 @@ of its bytes is noticed: 1 MiB of 8 GiB.
 COMPARED_BYTES = 4 * 2**20
 """How much of two tensors is in memory while they are compared."""
 
-_HARMLESS = ".rotary_emb.inv_freq"
-"""Ending of tensors that old files carry and nobody needs: they follow from the config."""
+_HARMLESS = (".rotary_emb.inv_freq", ".attn.causal_mask")
+"""Endings of tensors that old files carry and nobody needs: they follow from the config."""
+
+_MASKS = (".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias")
+"""The same, where they are no vectors: the GPT families kept their causal masks like weights."""
 
 _OWN_HEAD = "lm_head.weight"
 """A head's own matrix, in all families whose head may be tied to the embedding."""
@@ -53,7 +56,7 @@ class Checkpoint:
         self.config = config
         self.spec: ModelSpec = model_spec(config)
         self.bytes_read = 0
-        self._places = places
+        self._places = _as_with_head(places, self.spec)
         # a span may be loaded long after: other weights by then would speak another text
         self._stamps = {file: _stamp(file) for file in {place.file for place in places.values()}}
 
@@ -105,11 +108,15 @@ class Checkpoint:
         if not isinstance(self.spec.layers[layer].part, BlockSpec) or not prefix:
             return  # embedding and head share no prefix of their own
         for name in self._places:
-            if name.startswith(prefix) and name not in names and not name.endswith(_HARMLESS):
+            if name.startswith(prefix) and name not in names and not self._is_harmless(name):
                 raise CheckpointError(
                     f"{self._places[name].file}: tensor {name!r} is not one that the family "
                     f"{self.spec.family} reads, so the model would run wrong; is model_type right?"
                 )
+
+    def _is_harmless(self, name: str) -> bool:
+        is_mask = name.endswith(_MASKS) and len(self._places[name].shape) != 1
+        return is_mask or name.endswith(_HARMLESS)
 
     def read(self, source: TensorSource) -> StoredTensor:
         """One tensor in a fresh read-only buffer: exactly its bytes are read, of `rows` only those.
@@ -123,9 +130,20 @@ class Checkpoint:
         _check_shape(source, source.names[0], place)
         if source.layout != "rows":
             return StoredTensor(place.dtype, place.shape, self._bytes(place, 0, None))
+        return StoredTensor(place.dtype, source.shape, self._rows(place, source))
+
+    def _rows(self, place: Place, source: TensorSource) -> memoryview:
+        """The bytes of rows [first, last) of each `of` rows, and no others."""
         row_bytes = (place.last - place.first) // max(1, place.shape[0])
-        data = self._bytes(place, source.first * row_bytes, source.last * row_bytes)
-        return StoredTensor(place.dtype, source.shape, data)
+        first, last, of = (row_bytes * rows for rows in (source.first, source.last, source.of))
+        if source.runs == 1:
+            return self._bytes(place, first, last)
+        taken = np.empty((source.runs, last - first), np.uint8)
+        for run in range(source.runs):
+            taken[run] = np.frombuffer(
+                self._bytes(place, run * of + first, run * of + last), np.uint8
+            )
+        return taken.reshape(-1).data.toreadonly()
 
     def identity(self) -> ModelId:
         """The model's name: SHA-256 over its spec and, of every tensor it reads, dtype, shape and
@@ -218,6 +236,18 @@ class Checkpoint:
         return buffer.toreadonly()
 
 
+def _as_with_head(places: dict[str, Place], spec: ModelSpec) -> dict[str, Place]:
+    """Names as a model with its language head has them.
+
+    Files saved without the head (the published GPT-2 and Bloom) lack the first part of every name.
+    """
+    block = next(layer for layer in spec.layers if isinstance(layer.part, BlockSpec))
+    prefix = next(iter(block.tensors.values())).names[0].split(".")[0] + "."
+    if any(name.startswith(prefix) for name in places):
+        return places
+    return {name if name == _OWN_HEAD else prefix + name: at for name, at in places.items()}
+
+
 def _sampled(size: int, every: int) -> Iterator[tuple[int, int]]:
     """Which bytes of `size` to read: all, in pieces, where `every` is a page; else pages."""
     piece = PAGE_BYTES if every > PAGE_BYTES else COMPARED_BYTES
@@ -240,23 +270,14 @@ def _parts(name: str) -> list[str]:
     return name.split(".")
 
 
-_UNDONE: dict[str, Callable[[tuple[int, ...]], tuple[int, ...]]] = {
-    "plain": lambda shape: shape,
-    "tied": lambda shape: shape,
-    "transpose": lambda shape: shape[::-1],
-}
+_SERVED_LAYOUTS = ("plain", "tied", "transpose", "rows", "columns")
 
 
 def _check_shape(source: TensorSource, name: str, place: Place) -> None:
-    if source.layout == "rows":
-        is_cut = bool(place.shape) and 0 <= source.first < source.last <= place.shape[0]
-        good = is_cut and source.shape == (source.last - source.first, *place.shape[1:])
-    elif source.layout in _UNDONE:
-        good = _UNDONE[source.layout](place.shape) == source.shape
-    else:
+    if source.layout not in _SERVED_LAYOUTS:
         raise NotServed(f"tensor {name!r}: layout {source.layout} is not served yet")
-    if not good:
+    if place.shape != source.stored_shape:
         raise CheckpointError(
             f"{place.file}: tensor {name!r} has shape {list(place.shape)}, config.json asks for "
-            f"{list(source.shape)} ({source.layout}); they do not belong together"
+            f"{list(source.stored_shape)} ({source.layout}); they do not belong together"
         )
