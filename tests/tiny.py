@@ -30,6 +30,7 @@ from tokenizers import (
     trainers,
 )
 
+import tiny_decoders
 from tiny_decoders import DECODERS, PLUS_ONE
 
 transformers.utils.logging.disable_progress_bar()
@@ -47,7 +48,7 @@ class Case:
 
     @property
     def model_type(self) -> str:
-        return self.family.lower()
+        return getattr(transformers, f"{self.family}Config").model_type
 
 
 EYES = {
@@ -135,6 +136,9 @@ CASES: dict[str, Case] = {
 
 ALL: dict[str, Case] = {**CASES, **{name: Case(*said) for name, said in DECODERS.items()}}
 """Every kind of model that families/ serves."""
+
+SLOW = tiny_decoders.SLOW
+"""Cases that only `make test-all` checks."""
 
 
 def config(case: str) -> transformers.PretrainedConfig:

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 import tiny
-import tiny_decoders
 from engine_cases import LOADS, Stages, session
 from manyhands.store.checkpoint import Checkpoint
 
@@ -18,8 +17,7 @@ def tokens(count, seed=0):
 
 
 CASES = [
-    pytest.param(case, marks=[pytest.mark.slow] if case in tiny_decoders.SLOW else [])
-    for case in tiny.ALL
+    pytest.param(case, marks=[pytest.mark.slow] if case in tiny.SLOW else []) for case in tiny.ALL
 ]
 
 
@@ -105,3 +103,22 @@ def test_sessions_in_one_batch_do_not_see_each_other(models):
     for name in texts:
         for engine in three.engines:
             engine.close(name)
+
+
+@pytest.mark.parametrize("load", LOADS.values(), ids=LOADS)
+@pytest.mark.parametrize("variant", ["phi3-longrope", "phi3-partial"])
+def test_a_session_within_the_first_context_has_the_short_frequencies(variant, load, tmp_path):
+    """Longer ones are in the cases above: their sessions are opened for 64 tokens."""
+    checkpoint = Checkpoint.open(tiny.make(variant, tmp_path))
+    stages = Stages(load, checkpoint.spec, checkpoint.read, (2, 5))
+    ids = tokens(24)
+    with torch.inference_mode():
+        oracle = tiny.oracle(tmp_path)
+        short = oracle(torch.tensor([ids]), use_cache=False).logits[0].numpy()
+        beyond = oracle(torch.tensor([[*ids, 3]]), use_cache=False).logits[0].numpy()[:24]
+    assert np.abs(short - beyond).max() > 0.1
+    for name, limit, expected in ((A, 24, short), (B, 25, beyond)):
+        stages.open(name, limit)
+        ours = [stages.step((name, p, ids[p : p + 8]))[0] for p in (0, 8)]
+        ours += [stages.step((name, p, ids[p : p + 1]))[0] for p in range(16, 24)]
+        assert_near(np.concatenate(ours), expected)

@@ -44,7 +44,10 @@ _HARMLESS = (".rotary_emb.inv_freq", ".attn.causal_mask")
 _MASKS = (".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias")
 """The same, where they are no vectors: the GPT families kept their causal masks like weights."""
 
-_OWN_HEAD = "lm_head.weight"
+_OWN_HEADS = tuple(
+    f"{name}.weight"
+    for name in ("lm_head", "embed_out", "output_projection", "language_model.lm_head")
+)
 """A head's own matrix, in all families whose head may be tied to the embedding."""
 
 
@@ -83,12 +86,15 @@ class Checkpoint:
             for source in self.spec.layers[layer].tensors.values():
                 for name in source.names:
                     _check_shape(source, name, self._place(name))
-                    if source.layout == "tied" and _OWN_HEAD in self._places:
-                        self._check_same(name, _OWN_HEAD)
+                    if source.layout == "tied":
+                        self._check_same(name)
             self._check_nothing_unread(layer)
 
-    def _check_same(self, name: str, other: str) -> None:
+    def _check_same(self, name: str) -> None:
         """A file may hold a tied head once more, but then transformers ties equal ones only."""
+        other = next((head for head in _OWN_HEADS if head in self._places), None)
+        if other is None:
+            return
         one, two = self._place(name), self._place(other)
         size = one.last - one.first
         cuts = [(at, min(at + COMPARED_BYTES, size)) for at in range(0, size, COMPARED_BYTES)]
@@ -245,7 +251,7 @@ def _as_with_head(places: dict[str, Place], spec: ModelSpec) -> dict[str, Place]
     prefix = next(iter(block.tensors.values())).names[0].split(".")[0] + "."
     if any(name.startswith(prefix) for name in places):
         return places
-    return {name if name == _OWN_HEAD else prefix + name: at for name, at in places.items()}
+    return {name if name in _OWN_HEADS else prefix + name: at for name, at in places.items()}
 
 
 def _sampled(size: int, every: int) -> Iterator[tuple[int, int]]:
