@@ -12,7 +12,6 @@ Knows nothing of manyhands.
 from __future__ import annotations
 
 import json
-import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,6 +30,9 @@ from tokenizers import (
     trainers,
 )
 
+import tiny_decoders
+from tiny_decoders import DECODERS, PLUS_ONE
+
 transformers.utils.logging.disable_progress_bar()
 
 WIDTH, BLOCKS, VOCABULARY, HEADS, KV_HEADS, INNER, CONTEXT = 64, 6, 320, 4, 2, 96, 512
@@ -46,8 +48,22 @@ class Case:
 
     @property
     def model_type(self) -> str:
-        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", self.family).lower()
+        return getattr(transformers, f"{self.family}Config").model_type
 
+
+EYES = {
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 8,
+    "patch_size": 4,
+}
+"""The vision tower of a model that is run without it."""
+
+ORACLES = {"falcon": "sdpa"}
+"""Whose attention to believe, by model type. transformers 5.23 adds Falcon's alibi twice in eager
+attention: with the mask, and once more by itself."""
 
 BASE: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -212,26 +228,38 @@ CASES: dict[str, Case] = {
         },
     ),
 }
-"""Every kind of model that families/ serves, by a name that says what is special about it."""
+"""Llama and its nearest kin, by a name that says what is special about it."""
+
+ALL: dict[str, Case] = {**CASES, **{name: Case(*said) for name, said in DECODERS.items()}}
+"""Every kind of model that families/ serves."""
+
+SLOW = tiny_decoders.SLOW
+"""Cases that only `make test-all` checks."""
 
 
 def config(case: str) -> transformers.PretrainedConfig:
     """The transformers config of a case."""
-    made = CASES[case]
-    return getattr(transformers, f"{made.family}Config")(**{**BASE, **made.changes})
+    made = ALL[case]
+    values = {**BASE, **made.changes}
+    if made.family == "Gemma3":
+        values = {"text_config": values, "vision_config": EYES}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of token ids outside so small a vocabulary
+        return getattr(transformers, f"{made.family}Config")(**values)
 
 
 def model(case: str, seed: int = 0) -> transformers.PreTrainedModel:
     """The transformers model of a case in float32, every parameter random."""
+    norms = 0.0 if ALL[case].family.startswith(PLUS_ONE) else 1.0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         built = transformers.AutoModelForCausalLM.from_config(config(case), dtype=torch.float32)
         with torch.no_grad():
             for name, weight in built.named_parameters():
-                if "norm" in name:
-                    weight.copy_(1.0 + 0.3 * torch.randn_like(weight))
-                elif name.endswith("bias"):
+                if name.endswith("bias"):
                     weight.copy_(0.3 * torch.randn_like(weight))
+                elif weight.dim() == 1:
+                    weight.copy_(norms + 0.3 * torch.randn_like(weight))
                 elif name.endswith("proj") and "gpt_oss" in case:  # experts, stored the other way
                     weight.copy_(1.5 * torch.randn_like(weight) / weight.shape[-2] ** 0.5)
                 else:  # wide enough that scores of different tokens are far apart
@@ -251,7 +279,7 @@ def make(
     """
     built = model(case, seed).to(getattr(torch, dtype))
     built.config.dtype = getattr(torch, dtype)
-    limit = CASES[case].max_shard_bytes
+    limit = ALL[case].max_shard_bytes
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # transformers speaks of its own deprecations
         form = {} if limit is None else {"max_shard_size": limit}
@@ -260,8 +288,11 @@ def make(
     return folder
 
 
-def oracle(folder: Path, attention: str = "eager") -> transformers.PreTrainedModel:
+def oracle(folder: Path, attention: str | None = None) -> transformers.PreTrainedModel:
     """What transformers reads back from `folder`, in the dtype it was saved in."""
+    if attention is None:
+        model_type = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
+        attention = ORACLES.get(model_type, "eager")
     read = transformers.AutoModelForCausalLM.from_pretrained(
         folder, dtype="auto", attn_implementation=attention
     )

@@ -75,3 +75,16 @@ def test_the_digest_of_a_spec_changes_with_anything_in_it():
         replace(spec, layers=(*spec.layers[:1], block(window=3), *spec.layers[2:])),
     ]
     assert len({spec.digest(), *(other.digest() for other in others)}) == 5
+
+
+def test_a_source_knows_the_shape_of_the_tensor_it_is_cut_from():
+    def source(layout, shape=(6, 5), first=0, last=0, of=0):
+        return TensorSource(("a",), shape, layout, first, last, of)
+
+    assert source("plain").stored_shape == (6, 5)
+    assert source("transpose").stored_shape == (5, 6)
+    assert source("rows", (6, 5), 2, 4, 8).stored_shape == (24, 5)  # three runs of two of eight
+    assert source("columns", (6, 5), 2, 8, 8).stored_shape == (5, 8)
+    assert source("rows", (6,), 2, 4, 8).stored_shape == (24,)
+    for first, last, of in ((0, 4, 8), (4, 2, 8), (2, 4, 3), (-2, 0, 8), (0, 0, 0)):
+        assert source("rows", (6, 5), first, last, of).stored_shape == (0, 5)

@@ -132,3 +132,22 @@ def test_attention_is_its_definition(window, softcap, has_sinks, position, token
     )  # fmt: skip
     np.testing.assert_allclose(in_torch.numpy(), expected, atol=1e-5)
     np.testing.assert_allclose(in_numpy.reshape(tokens, -1), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (1, 40), (40, 40), (7, 40)])
+def test_alibi_counts_from_each_query(queries, keys):
+    slopes = (0.5, 0.25, 1.5, 0.01)
+    spec = Attention(4, 2, 8, 8, 0.3, alibi=slopes)
+    q, k, v = randoms(queries, 4, 8), randoms(2, keys, 8, seed=1), randoms(2, keys, 8, seed=2)
+    position = keys - queries
+    far = torch.arange(keys)[None] - torch.arange(position, keys)[:, None]
+    bias = torch.tensor(slopes)[:, None, None] * far
+    bias = bias.masked_fill(far > 0, -math.inf)
+    expected = functional.scaled_dot_product_attention(
+        q.transpose(0, 1), k.repeat_interleave(2, 0), v.repeat_interleave(2, 0), bias, scale=0.3
+    ).transpose(0, 1)
+    mask = None if queries == 1 else torch_math.mask_of(position, queries, None, torch.float32)
+    in_torch = torch_math.attend(q, k, v, mask, spec, None).view(queries, 4, 8)
+    np.testing.assert_allclose(in_torch.numpy(), expected.numpy(), atol=2e-6)
+    in_numpy = numpy_math.attend(q.numpy(), k.numpy(), v.numpy(), position, spec, None)
+    np.testing.assert_allclose(in_numpy, expected.numpy(), atol=2e-6)

@@ -1,11 +1,11 @@
-"""transformers == one engine == three engines in a row, for every family and every odd model."""
+"""transformers == one engine == three engines in a row, for every family and every variant."""
 
 import numpy as np
 import pytest
 import torch
 
 import tiny
-from engine_cases import LOADS, ODD, Stages, odd, session
+from engine_cases import LOADS, Stages, session
 from manyhands.store.checkpoint import Checkpoint
 
 TOLERANCE = 1e-4
@@ -16,19 +16,26 @@ def tokens(count, seed=0):
     return [3 + (7 * i * i + 31 * seed) % 150 for i in range(count)]
 
 
-@pytest.fixture(scope="module", params=[*tiny.CASES, *ODD])
+CASES = [
+    pytest.param(case, marks=[pytest.mark.slow] if case in tiny.SLOW else []) for case in tiny.ALL
+]
+
+
+@pytest.fixture(scope="module", params=CASES)
 def case(request, tmp_path_factory):
     """(spec, weights, scores): the model for us, and the oracle for tokens."""
-    if request.param in ODD:
-        made = odd(request.param)
-        return made.spec, made.weights, made.scores
     folder = tiny.make(request.param, tmp_path_factory.mktemp("model"))
     oracle = tiny.oracle(folder)
     checkpoint = Checkpoint.open(folder)
+    checkpoint.check()
+    known = {}
 
     def scores(ids):
-        with torch.inference_mode():
-            return oracle(torch.tensor([ids]), use_cache=False).logits[0].numpy()
+        if tuple(ids) not in known:
+            with torch.inference_mode():
+                found = oracle(torch.tensor([ids]), use_cache=False).logits[0]
+            known[tuple(ids)] = found.numpy()
+        return known[tuple(ids)]
 
     return checkpoint.spec, checkpoint.read, scores
 
@@ -53,12 +60,11 @@ def test_a_whole_sequence_is_that_of_transformers(models):
         assert_near(three.forward(ids), scores(ids))
 
 
-@pytest.mark.parametrize("chunks", [(16,), (5, 1, 10), (1, 15)])
-def test_prefill_and_single_steps_are_those_of_transformers(models, chunks):
+def test_prefill_and_single_steps_are_those_of_transformers(models):
     whole, three, scores = models
     ids = tokens(48)
     expected = scores(ids)
-    for stages in (whole, three):
+    for stages, chunks in ((whole, (16,)), (three, (5, 1, 10)), (three, (1, 15))):
         stages.open(A, 64)
         position = 0
         for count in (*chunks, *[1] * 32):
@@ -97,3 +103,22 @@ def test_sessions_in_one_batch_do_not_see_each_other(models):
     for name in texts:
         for engine in three.engines:
             engine.close(name)
+
+
+@pytest.mark.parametrize("load", LOADS.values(), ids=LOADS)
+@pytest.mark.parametrize("variant", ["phi3-longrope", "phi3-partial"])
+def test_a_session_within_the_first_context_has_the_short_frequencies(variant, load, tmp_path):
+    """Longer ones are in the cases above: their sessions are opened for 64 tokens."""
+    checkpoint = Checkpoint.open(tiny.make(variant, tmp_path))
+    stages = Stages(load, checkpoint.spec, checkpoint.read, (2, 5))
+    ids = tokens(24)
+    with torch.inference_mode():
+        oracle = tiny.oracle(tmp_path)
+        short = oracle(torch.tensor([ids]), use_cache=False).logits[0].numpy()
+        beyond = oracle(torch.tensor([[*ids, 3]]), use_cache=False).logits[0].numpy()[:24]
+    assert np.abs(short - beyond).max() > 0.1
+    for name, limit, expected in ((A, 24, short), (B, 25, beyond)):
+        stages.open(name, limit)
+        ours = [stages.step((name, p, ids[p : p + 8]))[0] for p in (0, 8)]
+        ours += [stages.step((name, p, ids[p : p + 1]))[0] for p in range(16, 24)]
+        assert_near(np.concatenate(ours), expected)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import tiny
-from engine_cases import odd, session
+from engine_cases import session
 from manyhands.domain.span import Span
 from manyhands.engine import numpy_blocks, torch_blocks
 from manyhands.engine.engine import Chunk
@@ -106,25 +106,25 @@ def test_a_tied_low_precision_head_is_shared_and_right(tmp_path):
     np.testing.assert_allclose(whole.forward(TOKENS, None).scores, expected, atol=0.2)
 
 
-def test_the_number_of_threads_is_set_at_load():
-    model, before = odd("granite"), torch.get_num_threads()
+def test_the_number_of_threads_is_set_at_load(checkpoint):
+    before = torch.get_num_threads()
     try:
-        torch_blocks.load(model.spec, Span(1, 2), model.weights, kv_bytes=1, threads=1)
+        torch_blocks.load(checkpoint.spec, Span(1, 2), checkpoint.read, kv_bytes=1, threads=1)
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
 
 
-def test_large_tensors_of_another_dtype_are_converted_piece_by_piece(monkeypatch):
+def test_large_tensors_of_another_dtype_are_converted_piece_by_piece(monkeypatch, tmp_path):
     from manyhands.engine import torch_weights
 
     monkeypatch.setattr(torch_weights, "PIECE_ELEMENTS", 100)
-    model = odd("granite")
-    wide = torch_blocks.load(model.spec, Span(0, 1), model.weights, kv_bytes=1, dtype="bf16")
-    stored = model.weights(model.spec.layers[0].tensors["tokens"])
+    model = Checkpoint.open(tiny.make("granite", tmp_path))
+    wide = torch_blocks.load(model.spec, Span(0, 1), model.read, kv_bytes=1, dtype="bf16")
+    stored = model.read(model.spec.layers[0].tensors["tokens"])
     table = np.frombuffer(stored.data, np.float32).reshape(stored.shape)
     expected = torch.from_numpy(table.copy()).bfloat16() * 3
-    got = wide.forward(tuple(range(160)), None).hidden
+    got = wide.forward(tuple(range(320)), None).hidden
     np.testing.assert_array_equal(got, expected.float().numpy())
 
 

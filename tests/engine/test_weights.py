@@ -44,6 +44,26 @@ def test_layouts_are_undone(dtype):
         np.testing.assert_array_equal(ours, expected)
 
 
+@pytest.mark.parametrize("dtype", DTYPES.values())
+def test_columns_are_cut_out_of_each_run_and_turned(dtype):
+    """q, k, v of two heads of two, as GPT-2 would keep them by kind (one run) or by head (two)."""
+    stored_columns = torch.arange(36.0).reshape(3, 12).to(dtype)
+    rows = stored_columns.T.float()
+    for first, last, of, expected in (
+        (4, 8, 12, rows[4:8]),
+        (2, 4, 6, torch.cat([rows[2:4], rows[8:10]])),
+    ):
+        source = TensorSource(("a",), (4, 3), "columns", first, last, of)
+        ours = read_float32(source, reads(a=stored_columns))
+        np.testing.assert_array_equal(ours, expected.numpy())
+
+
+def test_columns_of_a_matrix_of_another_size_are_a_typed_error():
+    source = TensorSource(("a",), (4, 3), "columns", 4, 8, 12)
+    with pytest.raises(CheckpointError, match=r"\[3, 13\], the model needs \[3, 12\]"):
+        read_float32(source, reads(a=torch.zeros(3, 13)))
+
+
 def test_matrices_of_different_dtypes_and_layouts_lie_under_each_other():
     a, b = torch.randn(2, 3), torch.randn(3, 4).bfloat16()
     sources = [TensorSource(("a",), (2, 3)), TensorSource(("b",), (4, 3), "transpose")]
@@ -62,7 +82,7 @@ def test_too_few_bytes_are_a_typed_error():
         read_float32(TensorSource(("a",), (2, 3)), lambda source: short)
 
 
-@pytest.mark.parametrize("layout", ["qkv_by_head", "experts"])
+@pytest.mark.parametrize("layout", ["experts"])
 def test_layouts_that_are_not_served_are_refused_by_name(layout):
     with pytest.raises(NotServed, match=layout):
         read_float32(TensorSource(("a",), (2, 3), layout), reads(a=torch.zeros(2, 3)))

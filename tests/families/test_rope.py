@@ -64,6 +64,37 @@ def test_every_rule_gives_the_frequencies_of_transformers(kind, theta):
     assert made.interleaved is False
 
 
+@pytest.mark.parametrize("kind", RULES)
+def test_a_part_of_each_head_is_turned_with_the_frequencies_of_transformers(kind):
+    """24 of 48; a missing factor is the family's own."""
+    values = {"rope_type": kind, "rope_theta": 10000.0, **RULES[kind]}
+    made = rope({"rope_parameters": values}, 48, CONTEXT, turned=0.5, interleaved=True)
+    assert made == rope(
+        {"rope_parameters": {**values, "partial_rotary_factor": 0.5}},
+        48, CONTEXT, turned=0.25, interleaved=True,
+    )  # fmt: skip
+    assert made.interleaved
+    if kind == "default":  # each family of transformers has its own: Llama's turns all
+        same(made.inv_freq, 10000.0 ** -(np.arange(0, 24, 2) / 24))
+    else:
+        frequencies, factor = oracle({**values, "partial_rotary_factor": 0.5}, head_dim=48)
+        same(made.inv_freq, frequencies)
+        assert made.attention_factor == pytest.approx(factor, rel=1e-7)
+
+
+def test_each_layer_type_may_have_a_rope_of_its_own():
+    values = {
+        "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+    }
+    for kind, alone in values.items():
+        made = rope({"rope_parameters": values}, 24, CONTEXT, layer_type=kind)
+        assert made == rope({"rope_parameters": alone}, 24, CONTEXT)
+    for kind in (None, "chunked_attention"):
+        with pytest.raises(NotServed, match="layer type"):
+            rope({"rope_parameters": values}, 24, CONTEXT, layer_type=kind)
+
+
 def test_frequencies_beyond_the_original_context_are_those_of_transformers_longrope():
     values = {"rope_type": "longrope", "rope_theta": 10000.0, **RULES["longrope"]}
     made = rope({"rope_parameters": values}, 24, CONTEXT)

@@ -136,19 +136,34 @@ def test_rows_are_cut_out_before_they_are_read(folders):
     name = "model.layers.0.self_attn.q_proj.weight"
     whole = checkpoint.read(checkpoint.spec.layers[1].tensors["q"])
     before = checkpoint.bytes_read
-    cut = checkpoint.read(TensorSource((name,), (5, 64), "rows", first=7, last=12))
+    cut = checkpoint.read(TensorSource((name,), (5, 64), "rows", 7, 12, 64))
     assert checkpoint.bytes_read - before == 5 * 64 * 4
     assert cut.shape == (5, 64)
     assert bytes(cut.data) == bytes(whole.data)[7 * 256 : 12 * 256]
+
+
+def test_rows_of_every_run_are_cut_out_before_they_are_read(folders):
+    """As where each head has its own q, k and v."""
+    checkpoint = Checkpoint.open(folders("llama"))
+    name = "model.layers.0.self_attn.q_proj.weight"
+    stored = checkpoint.read(checkpoint.spec.layers[1].tensors["q"])
+    whole = np.frombuffer(stored.data, np.float32).reshape(4, 16, 64)
+    before = checkpoint.bytes_read
+    cut = checkpoint.read(TensorSource((name,), (20, 64), "rows", 7, 12, 16))
+    assert checkpoint.bytes_read - before == 20 * 64 * 4
+    expected = whole[:, 7:12].reshape(20, 64)
+    np.testing.assert_array_equal(np.frombuffer(cut.data, np.float32).reshape(20, 64), expected)
 
 
 @pytest.mark.parametrize(
     ("first", "last", "shape"),
     [(60, 65, (5, 64)), (5, 5, (0, 64)), (0, 4, (5, 64)), (-1, 4, (5, 64)), (0, 5, (5, 63))],
 )
-def test_rows_outside_the_stored_matrix_are_refused(folders, first, last, shape):
+@pytest.mark.parametrize("of", [64, 32, 0])
+def test_rows_outside_the_stored_matrix_are_refused(folders, first, last, shape, of):
     checkpoint = Checkpoint.open(folders("llama"))
-    source = TensorSource(("model.layers.0.self_attn.q_proj.weight",), shape, "rows", first, last)
+    name = "model.layers.0.self_attn.q_proj.weight"
+    source = TensorSource((name,), shape, "rows", first, last, of)
     with pytest.raises(CheckpointError, match="q_proj"):
         checkpoint.read(source)
 
@@ -434,3 +449,56 @@ def test_a_file_that_is_replaced_by_another_of_the_same_size_is_noticed(broken):
     other.replace(file)
     with pytest.raises(CheckpointError, match="was changed after it was opened"):
         checkpoint.identity()
+
+
+def resave(folder, change):
+    """Write a folder's one weight file anew, as `change` makes it of its tensors."""
+    file = folder / "model.safetensors"
+    save_file(change(load_file(file)), file, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("case", ["gpt2", "bloom"])
+def test_a_model_saved_without_its_head_has_names_without_their_first_part(tmp_path, case):
+    folder = tiny.make(case, tmp_path)
+    before = Checkpoint.open(folder)
+    wanted = [bytes(before.read(source).data) for source in all_sources(before)]
+    resave(folder, lambda tensors: {n.removeprefix("transformer."): t for n, t in tensors.items()})
+    after = Checkpoint.open(folder)
+    after.check()
+    assert [bytes(after.read(source).data) for source in all_sources(after)] == wanted
+
+
+def test_causal_masks_among_the_weights_are_passed_over_but_no_bias_is(tmp_path):
+    folder = tiny.make("gpt2", tmp_path)
+    mask = {
+        "transformer.h.0.attn.bias": torch.ones(1, 1, 8, 8),
+        "transformer.h.0.attn.masked_bias": torch.tensor(-1e4),
+    }
+    resave(folder, lambda tensors: {**tensors, **mask})
+    Checkpoint.open(folder).check()
+    resave(folder, lambda tensors: {**tensors, "transformer.h.0.attn.bias": torch.ones(64)})
+    with pytest.raises(CheckpointError, match=r"h\.0\.attn\.bias"):
+        Checkpoint.open(folder).check()
+
+
+@pytest.mark.parametrize("case", ["gpt_neox", "phi3", "falcon-40b"])
+def test_a_fused_matrix_of_another_size_is_refused(tmp_path, case):
+    folder = tiny.make(case, tmp_path)
+    spec = Checkpoint.open(folder).spec
+    name = spec.layers[1].tensors["v"].names[0]
+    resave(folder, lambda ts: {**ts, name: torch.cat([ts[name], ts[name][:16]])})
+    changed = Checkpoint.open(folder)
+    with pytest.raises(CheckpointError, match="they do not belong together"):
+        changed.check()
+    with pytest.raises(CheckpointError, match="they do not belong together"):
+        changed.read(spec.layers[1].tensors["q"])
+
+
+def test_a_tied_head_that_is_stored_once_more_and_differs_is_refused_in_every_family(tmp_path):
+    folder = tiny.make("biogpt", tmp_path)
+    name = "biogpt.embed_tokens.weight"
+    resave(folder, lambda ts: {**ts, "output_projection.weight": ts[name].clone()})
+    Checkpoint.open(folder).check()
+    resave(folder, lambda ts: {**ts, "output_projection.weight": ts[name] + 1})
+    with pytest.raises(CheckpointError, match="output_projection"):
+        Checkpoint.open(folder).check()

@@ -31,11 +31,15 @@ from manyhands.domain.span import Span
 
 @dataclass(frozen=True, slots=True)
 class Norm:
-    """Root-mean-square or layer norm; `plus_one` multiplies by (1 + weight) as Gemma does."""
+    """Root-mean-square or layer norm; `plus_one` multiplies by (1 + weight) as Gemma does.
+
+    A norm stands where the table has its tensors; a `bare` one has none and stands nevertheless.
+    """
 
     kind: Literal["rms", "layer"]
     eps: float
     plus_one: bool = False
+    bare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,13 @@ class Moe:
 
 @dataclass(frozen=True, slots=True)
 class BlockSpec:
-    """One transformer block. `flow` says where the norms stand around attention and MLP."""
+    """One transformer block. `flow` says how attention and MLP hang together.
+
+    pre: x + attention(norm x), then the same with the MLP; without `attention_norm` and `mlp_norm`
+    in the table it is x + after_norm(attention x). parallel: x + attention(norm x) + mlp(norm x),
+    both with `attention_norm` unless the table has an `mlp_norm`. `residual_from_norm` adds to the
+    normed rows in place of x. Alibi adds slope * (key - query position) to a head's scores.
+    """
 
     norm: Norm
     attention: Attention
@@ -167,9 +177,7 @@ LayoutKind = Literal[
     "plain",
     "transpose",
     "rows",
-    "qkv_by_kind",
-    "qkv_by_head",
-    "qkv_by_group",
+    "columns",
     "experts",
     "expert_stack",
     "expert_turned",
@@ -185,9 +193,11 @@ LayoutKind = Literal[
 class TensorSource:
     """Where a tensor stands in a checkpoint and how it lies there; `shape` is its shape undone.
 
-    `rows` takes rows [first, last) of the stored matrix. `tied` names the tensor it is shared with:
-    read like `plain`, and an engine that already holds that tensor may share it. What the layouts
-    of experts and of quantised numbers (`block` is theirs) mean stands in `stored_parts`.
+    `rows` takes rows [first, last) of each `of` rows that are stored: once where q, k and v lie one
+    under the other, once a head or group where each has its own three. `columns` is the same of the
+    stored matrix transposed. `tied` names the tensor it is shared with: read like `plain`, and an
+    engine that already holds that tensor may share it. What the layouts of experts and of quantised
+    numbers (`block` is theirs) mean stands in `stored_parts`.
     """
 
     names: tuple[str, ...]
@@ -195,7 +205,23 @@ class TensorSource:
     layout: LayoutKind = "plain"
     first: int = 0
     last: int = 0
+    of: int = 0
     block: tuple[int, int] | None = None
+
+    @property
+    def runs(self) -> int:
+        """How often rows [first, last) are taken; 0 for a table that makes no sense."""
+        taken = self.last - self.first
+        makes_sense = 0 <= self.first < self.last <= self.of and self.shape[0] % taken == 0
+        return self.shape[0] // taken if makes_sense else 0
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """The shape of the stored tensor that this is, or is cut from."""
+        if self.layout not in ("rows", "columns"):
+            return self.shape[::-1] if self.layout == "transpose" else self.shape
+        shape = (self.runs * self.of, *self.shape[1:])
+        return shape[::-1] if self.layout == "columns" else shape
 
     @property
     def elements(self) -> int:

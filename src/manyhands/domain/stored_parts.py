@@ -36,7 +36,8 @@ def expert_of(source: TensorSource, expert: int) -> TensorSource:
             names = source.names[2 * expert : 2 * expert + 2]
             return replace(source, names=names, shape=shape)
         case _:
-            return replace(source, shape=shape, first=expert, last=expert + 1)
+            count = source.shape[0]
+            return replace(source, shape=shape, first=expert, last=expert + 1, of=count)
 
 
 def stored_parts(source: TensorSource) -> tuple[TensorSource, ...]:
@@ -80,7 +81,7 @@ def _stacked(source: TensorSource) -> tuple[TensorSource, ...]:
     if is_cut:
         one = source.last - source.first
         return tuple(
-            TensorSource((name,), (one, *sides), "rows", source.first, source.last)
+            TensorSource((name,), (one, *sides), "rows", source.first, source.last, source.of)
             for name, sides in zip(source.names, inner, strict=True)
         )
     return tuple(

@@ -74,13 +74,13 @@ class EmbedWeights(Generic[A]):
 
 @dataclass(frozen=True, slots=True)
 class BlockWeights(Generic[A, L]):
-    """One block, ready to compute.
+    """One block, ready to compute; a norm that is None does not stand there.
 
     With latent attention `qkv` gives the queries, compressed or not, over the latent and its rotary
     key; the norms are those of the compressed query and of the latent.
     """
 
-    attention_norm: NormWeights[A]
+    attention_norm: NormWeights[A] | None
     qkv: L
     latent: LatentWeights[A, L] | None
     q_norm: NormWeights[A]
@@ -88,7 +88,7 @@ class BlockWeights(Generic[A, L]):
     sinks: A | None
     o: L
     attention_after_norm: NormWeights[A] | None
-    mlp_norm: NormWeights[A]
+    mlp_norm: NormWeights[A] | None
     mlp: MlpWeights[L] | MoeWeights[A, L]
     mlp_after_norm: NormWeights[A] | None
 
@@ -164,9 +164,9 @@ class _Table(Generic[A, L]):
         """True when the table has it and nobody took it yet."""
         return name in self._left
 
-    def optional_norm(self, name: str, size: int) -> NormWeights[A] | None:
-        """A norm that stands there only if the table has it."""
-        return self.norm(name, size) if name in self._left else None
+    def optional_norm(self, name: str, size: int, is_bare: bool = False) -> NormWeights[A] | None:
+        """A norm that stands there only if the table has it, or without tensors if it is bare."""
+        return self.norm(name, size) if is_bare or name in self._left else None
 
     def finish(self) -> None:
         """Refuse what nobody took."""
@@ -200,6 +200,7 @@ def read_block(
     keys = attention.kv_heads * attention.head_dim
     values = attention.kv_heads * attention.v_head_dim
     queries = attention.heads * attention.head_dim
+    is_bare = part.norm.bare
     table = _Table(layer, place, reader)
     latent = attention.latent
     if latent is None:
@@ -212,7 +213,7 @@ def read_block(
         outs["kv_down"] = latent.kv_rank + latent.rope
         norms = (queries if rank is None else rank, latent.kv_rank)
     weights = BlockWeights(
-        attention_norm=table.norm("attention_norm", width),
+        attention_norm=table.optional_norm("attention_norm", width, is_bare),
         qkv=table.linear(width, **outs),
         latent=None if latent is None else _read_latent(table, part, latent, reader),
         q_norm=table.norm("q_norm", norms[0]),
@@ -220,7 +221,7 @@ def read_block(
         sinks=table.vector("sinks", attention.heads),
         o=table.linear(attention.heads * attention.v_head_dim, o=width),
         attention_after_norm=table.optional_norm("attention_after_norm", width),
-        mlp_norm=table.norm("mlp_norm", width),
+        mlp_norm=table.optional_norm("mlp_norm", width, is_bare),
         mlp=(
             _read_mlp(table, part.mlp, width)
             if part.moe is None
@@ -279,7 +280,8 @@ def _check_agreement(part: BlockSpec, weights: BlockWeights[A, L], place: int) -
     """The few words that name a tensor by a flag must agree with the table."""
     attention = part.attention
     has_qk_norm = weights.q_norm.weight is not None and weights.k_norm.weight is not None
-    if attention.latent is None and (attention.qk_norm != "none") != has_qk_norm:
+    needs = attention.qk_norm != "none" and not (attention.qk or part.norm).bare
+    if attention.latent is None and needs != has_qk_norm:
         raise CheckpointError(
             f"layer {place}: qk_norm is {attention.qk_norm!r}, but q_norm and k_norm are "
             f"{'in' if has_qk_norm else 'not both in'} its table; check the family file"

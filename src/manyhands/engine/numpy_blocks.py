@@ -216,19 +216,26 @@ def _block(
     parts: Sequence[Part[Float32]],
     turns: list[Turns],
 ) -> Float32:
-    """One pre-norm block over the rows [N, D] of all parts."""
+    """One block over the rows [N, D] of all parts."""
     scale = np.float32(spec.residual_scale)
-    mixed = _attention(
-        norm(rows, spec.norm, weights.attention_norm), place, spec, weights, parts, turns
-    )
-    if weights.attention_after_norm is not None:
-        mixed = norm(mixed, spec.norm, weights.attention_after_norm)
-    rows = rows + mixed * scale
-    out = feed(norm(rows, spec.norm, weights.mlp_norm), weights.mlp)
-    if weights.mlp_after_norm is not None:
-        out = norm(out, spec.norm, weights.mlp_after_norm)
-    rows += out * scale
-    return rows
+    seen = _norm(rows, spec, weights.attention_norm)
+    mixed = _attention(seen, place, spec, weights, parts, turns)
+    mixed = _norm(mixed, spec, weights.attention_after_norm) * scale
+    if spec.flow == "parallel":
+        seen = seen if weights.mlp_norm is None else norm(rows, spec.norm, weights.mlp_norm)
+        return rows + mixed + _mlp(seen, spec, weights) * scale
+    rows = (seen if spec.residual_from_norm else rows) + mixed
+    seen = _norm(rows, spec, weights.mlp_norm)
+    return (seen if spec.residual_from_norm else rows) + _mlp(seen, spec, weights) * scale
+
+
+def _norm(rows: Float32, spec: BlockSpec, weights: NormWeights[Float32] | None) -> Float32:
+    """A norm that may not be there."""
+    return rows if weights is None else norm(rows, spec.norm, weights)
+
+
+def _mlp(rows: Float32, spec: BlockSpec, weights: BlockWeights[Float32, _Linear]) -> Float32:
+    return _norm(feed(rows, weights.mlp), spec, weights.mlp_after_norm)
 
 
 def _attention(

@@ -103,6 +103,10 @@ def _weigh(
         scores /= np.float32(spec.softcap)
         np.tanh(scores, out=scores)
         scores *= np.float32(spec.softcap)
+    if spec.alibi is not None:
+        scores += alibi(spec.alibi, scores.shape[-1]).reshape(
+            spec.kv_heads, -1, 1, scores.shape[-1]
+        )
     _hide(scores, first, start, spec.window)
     best = scores.max(-1, keepdims=True)
     sink = None if sinks is None else sinks.reshape(*scores.shape[:2], 1, 1)
@@ -112,6 +116,17 @@ def _weigh(
     np.exp(scores, out=scores)
     mass: Float32 = scores.sum(-1, keepdims=True)
     return mass if sink is None else mass + np.exp(sink - best)
+
+
+def alibi(slopes: tuple[float, ...], keys: int) -> Float32:
+    """What alibi adds to scores [H, L]: a slope a head, times how far a key is before the last one.
+
+    Alibi counts from the query, but softmax does not see what all scores of a query share.
+    """
+    added: Float32 = np.multiply.outer(
+        np.array(slopes, np.float32), np.arange(1 - keys, 1, dtype=np.float32)
+    )
+    return added
 
 
 def _hide(scores: Float32, first: int, start: int, window: int | None) -> None:

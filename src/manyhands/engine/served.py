@@ -16,8 +16,9 @@ from manyhands.errors import NotServed, UserError
 def check_served(spec: ModelSpec, span: Span) -> None:
     """Raise NotServed naming each unserved word of the span, UserError for a span outside.
 
-    A window, rotary or not, softcap, sinks, qk-norm, sandwich norms, biases, learned positions,
-    residual scales, mixtures of experts and latent attention are served.
+    Flows pre and parallel, rotary, learned or alibi positions or none, windows, softcaps, sinks,
+    qk-norm, norms before and after, biases and scales, mixtures of experts and latent attention are
+    served.
     """
     if not spec.span.covers(span):
         raise UserError(f"span {span} is outside this model's layers {spec.span}")
@@ -39,18 +40,18 @@ def check_served(spec: ModelSpec, span: Span) -> None:
 
 def _block_words(block: BlockSpec) -> Iterator[str]:
     attention = block.attention
-    if block.flow != "pre":
+    if block.flow == "post":
         yield f"flow {block.flow!r}"
     if block.moe is not None:
         yield from _mixture_words(block.moe)
     if attention.latent is not None:
         yield from _latent_words(attention)
-    if attention.alibi is not None:
-        yield "alibi positions"
     if not attention.causal:
         yield "attention that is not causal"
-    if block.residual_from_norm:
-        yield "residual_from_norm"
+    if block.residual_from_norm and block.flow == "parallel":
+        yield "residual_from_norm in a parallel flow"
+    if attention.alibi is not None and (attention.window or attention.sinks):
+        yield "alibi with a window or sinks"
     if (block.mlp.activation == "swiglu_oai") and block.mlp.kind != "gated":
         yield "a plain swiglu_oai"
 

@@ -33,6 +33,7 @@ from manyhands.engine.layer_weights import (
     BlockWeights,
     EmbedWeights,
     HeadWeights,
+    NormWeights,
     read_block,
     read_embed,
     read_head,
@@ -264,16 +265,26 @@ class _Program:
 
 
 def _run_block(rows: Tensor, place: int, block: _Block, step: _Step) -> Tensor:
-    """One pre-norm block over the rows [N, D] of all parts, `place` of those that are run."""
-    spec, weights = block.spec, block.weights
-    mixed = _attention(norm(rows, spec.norm, weights.attention_norm), place, block, step)
-    if weights.attention_after_norm is not None:
-        mixed = norm(mixed, spec.norm, weights.attention_after_norm)
-    rows = torch.add(rows, mixed, alpha=spec.residual_scale)
-    out = feed(norm(rows, spec.norm, weights.mlp_norm), weights.mlp)
-    if weights.mlp_after_norm is not None:
-        out = norm(out, spec.norm, weights.mlp_after_norm)
-    return rows.add_(out, alpha=spec.residual_scale)
+    """One block over the rows [N, D] of all parts, `place` of those that are run."""
+    spec, weights, scale = block.spec, block.weights, block.spec.residual_scale
+    seen = _norm(rows, spec, weights.attention_norm)
+    mixed = _norm(_attention(seen, place, block, step), spec, weights.attention_after_norm)
+    if spec.flow == "parallel":
+        seen = seen if weights.mlp_norm is None else norm(rows, spec.norm, weights.mlp_norm)
+        rows = torch.add(rows, mixed, alpha=scale)
+        return rows.add_(_mlp(seen, block), alpha=scale)
+    rows = torch.add(seen if spec.residual_from_norm else rows, mixed, alpha=scale)
+    seen = _norm(rows, spec, weights.mlp_norm)
+    return (seen if spec.residual_from_norm else rows).add_(_mlp(seen, block), alpha=scale)
+
+
+def _norm(rows: Tensor, spec: BlockSpec, weights: NormWeights[Tensor] | None) -> Tensor:
+    """A norm that may not be there."""
+    return rows if weights is None else norm(rows, spec.norm, weights)
+
+
+def _mlp(rows: Tensor, block: _Block) -> Tensor:
+    return _norm(feed(rows, block.weights.mlp), block.spec, block.weights.mlp_after_norm)
 
 
 def _attention(rows: Tensor, place: int, block: _Block, step: _Step) -> Tensor:

@@ -88,7 +88,7 @@ def attend(
     there are as many queries as keys, each sees the keys up to its own.
     """
     tokens = queries.shape[0]
-    if spec.softcap is not None or sinks is not None:
+    if spec.softcap is not None or sinks is not None or spec.alibi is not None:
         return _written_out(queries, keys, values, mask, spec, sinks)
     if tokens == 1 and queries.dtype == torch.float32:
         # The group's heads as rows of one query matrix: 1.4x of enable_gqa at 1,024 keys.
@@ -117,7 +117,7 @@ def _written_out(
     spec: Attention,
     sinks: Tensor | None,
 ) -> Tensor:
-    """Attention with softcap or sinks, which torch's own does not have; softmax in float32."""
+    """Attention with softcap, alibi or sinks, which torch's own lacks; softmax in float32."""
     tokens, groups = queries.shape[0], spec.heads // spec.kv_heads
     if mask is None and tokens > 1:
         mask = mask_of(0, tokens, None, torch.float32)
@@ -128,6 +128,8 @@ def _written_out(
         scores = torch.matmul(part, keys[:, None].transpose(-1, -2)).float() * spec.scale
         if spec.softcap is not None:
             scores = torch.tanh(scores / spec.softcap) * spec.softcap
+        if spec.alibi is not None:
+            scores = scores + alibi(spec.alibi, keys.shape[1]).view(spec.kv_heads, groups, 1, -1)
         if mask is not None:
             scores = scores + mask[first : first + QUERY_ROWS].float()
         if sinks is not None:
@@ -137,6 +139,14 @@ def _written_out(
         some.append(torch.matmul(weights, values[:, None]))
     mixed = torch.cat(some, 2)  # [K, G, T, V]
     return mixed.permute(2, 0, 1, 3).reshape(tokens, -1)
+
+
+def alibi(slopes: tuple[float, ...], keys: int) -> Tensor:
+    """What alibi adds to scores [H, L]: a slope a head, times how far a key is before the last one.
+
+    Alibi counts from the query, but softmax does not see what all scores of a query share.
+    """
+    return torch.tensor(slopes)[:, None] * torch.arange(1 - keys, 1, dtype=torch.float32)
 
 
 def activate(rows: Tensor, spec: Mlp) -> Tensor:

@@ -1,12 +1,13 @@
 """Stored tensors -> float32 numpy arrays: checks their shapes, undoes their layouts, widens dtypes.
 
-Layouts served: plain, tied, transpose, rows (which come already cut), those of one expert, and the
-quantised ones, which are computed into float32 here. Knows nothing of layers, and nothing of torch:
-an engine that computes in another dtype fills its arrays piece by piece.
+Layouts served: plain, tied, transpose, rows (which come already cut), columns, those of one expert,
+and the quantised ones, which are computed into float32 here. Knows nothing of layers or torch: an
+engine that computes in another dtype fills its arrays piece by piece.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -29,7 +30,7 @@ _BITS_FORM = {"U8": np.uint8, "F8_E4M3": np.uint8}
 
 _ONE_EXPERT = ("expert_stack", "expert_turned", "expert_pairs")
 _SERVED_LAYOUTS = (
-    *("plain", "tied", "transpose", "rows", "fp8_blocks", "mxfp4", "mxfp4_pairs"),
+    *("plain", "tied", "transpose", "rows", "columns", "fp8_blocks", "mxfp4", "mxfp4_pairs"),
     *_ONE_EXPERT,
 )
 
@@ -80,11 +81,19 @@ def _read(
             f"tensor {source.names[0]!r} is stored as {stored.dtype}; this engine reads "
             f"{', '.join(forms)}; convert the checkpoint"
         )
-    is_turned = source.layout == "transpose"
-    expected = source.shape[::-1] if is_turned else source.shape
+    expected = source.shape if source.layout == "rows" else source.stored_shape
     _check(source, stored, expected)
     array = np.frombuffer(stored.data, dtype=form).reshape(expected)
-    return stored.dtype, array.T if is_turned else array
+    return stored.dtype, _undone(source, array)
+
+
+def _undone(source: TensorSource, array: NDArray[np.generic]) -> NDArray[np.generic]:
+    if source.layout == "transpose":
+        return array.T
+    if source.layout == "columns":
+        runs = array.T.reshape(source.runs, source.of, -1)
+        return runs[:, source.first : source.last].reshape(source.shape)
+    return array
 
 
 def _read_expert(source: TensorSource, weights: Weights) -> tuple[str, NDArray[np.generic]]:
@@ -124,7 +133,7 @@ def _check(source: TensorSource, stored: StoredTensor, expected: tuple[int, ...]
             f"tensor {source.names[0]!r} has shape {list(stored.shape)}, the model needs "
             f"{list(expected)}; config.json and the weights do not belong together"
         )
-    needed_bytes = source.elements * DTYPE_BYTES[stored.dtype]
+    needed_bytes = math.prod(expected) * DTYPE_BYTES[stored.dtype]
     if stored.data.nbytes != needed_bytes:
         raise CheckpointError(
             f"tensor {source.names[0]!r} came with {stored.data.nbytes} bytes, not {needed_bytes}; "

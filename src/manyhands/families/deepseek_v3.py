@@ -18,9 +18,9 @@ from manyhands.domain.model_spec import (
     Norm,
     TensorSource,
 )
+from manyhands.families.building import build
+from manyhands.families.decoder import standard
 from manyhands.families.fp8 import with_fp8
-from manyhands.families.layer_types import full_only
-from manyhands.families.llama import Traits, decoder
 from manyhands.families.mixture import (
     Names,
     checked_groups,
@@ -88,7 +88,7 @@ def latent_decoder(
         nope=whole(config, "qk_nope_head_dim"),
         rope=whole(config, "qk_rope_head_dim"),
     )
-    dense = decoder(config, Traits(family, heads, latent.rope, full_only(config)))
+    dense = build(standard(config, family, kv_heads=heads, head_width=latent.rope))
     inner = whole(config, "moe_intermediate_size")
     first = whole(config, "first_k_dense_replace", 0, least=0)
     tables = expert_tensors(names, moe, dense.width, inner)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from manyhands.domain.model_spec import ModelSpec, Moe
+from manyhands.families.building import build
+from manyhands.families.decoder import standard
 from manyhands.families.deepseek_v3 import NAMES
 from manyhands.families.layer_types import by_layer
-from manyhands.families.llama import Traits, decoder, head_dim
 from manyhands.families.mixture import (
     checked_groups,
     chosen_count,
@@ -28,17 +31,11 @@ def spec(config: Config) -> ModelSpec:
             {**config, "use_sliding_window": has_window}, sliding_window=4096, max_window_layers=62
         )
     )
-    dense = decoder(
-        config,
-        Traits(
-            family="dots1",
-            kv_heads=whole(config, "num_key_value_heads", heads),
-            head_dim=head_dim(config),
-            windows=windows,
-            qkv_bias=has_bias,
-            o_bias=has_bias,
-            qk_norm=True,
-        ),
+    made = standard(
+        config, "dots1", kv_heads=whole(config, "num_key_value_heads", heads), windows=windows
+    )
+    dense = build(
+        replace(made, has_qkv_bias=has_bias, has_o_bias=has_bias, qk_norm="head", qk=made.norm)
     )
     experts = expert_count(config, "n_routed_experts", "num_local_experts")
     moe = Moe(

@@ -1,7 +1,8 @@
 """Finds the family file of a config's `model_type` and asks it for the ModelSpec.
 
-A family is a file `families/<model_type>.py` with a function `spec(config) -> ModelSpec`; there is
-no registry to edit. Reads no checkpoint: a config comes in as a mapping.
+A family is a file `families/<model_type>.py` with a function `spec(config) -> ModelSpec`, and
+perhaps a tuple `ARCHITECTURES` of those it serves besides plain language models; there is no
+registry to edit. Reads no checkpoint: a config comes in as a mapping.
 """
 
 from __future__ import annotations
@@ -53,13 +54,18 @@ def _spec_function(name: str) -> Callable[[Config], ModelSpec] | None:
     return cast("Callable[[Config], ModelSpec] | None", _said(name, "spec"))
 
 
+_LANGUAGE_HEADS = ("ForCausalLM", "LMHeadModel")
+
+
 def _said(name: str, attribute: str) -> object:
     """What a family file says under a name, or None."""
     return getattr(import_module(f"{families.__name__}.{name}"), attribute, None)
 
 
 def _refuse_what_is_not_served(config: Config, family: str) -> None:
-    """A family may say READS_QUANTISED, methods it knows, and KNOWN_CODE, which is not needed."""
+    """A family may say READS_QUANTISED, methods it knows, KNOWN_CODE, which is not needed, and
+    ARCHITECTURES, classes beside those with a plain language head.
+    """
     quantised = section(config, "quantization_config")
     read = cast("tuple[str, ...]", _said(family, "READS_QUANTISED") or ())
     if quantised and quantised.get("quant_method") not in read:
@@ -81,7 +87,9 @@ def _refuse_what_is_not_served(config: Config, family: str) -> None:
         return
     if not isinstance(architectures, (list, tuple)):
         raise CheckpointError("config: architectures must be a list; check config.json")
-    if not any(str(name).endswith("ForCausalLM") for name in architectures):
+    names = [str(name) for name in architectures]
+    served = cast("tuple[str, ...]", _said(family, "ARCHITECTURES") or ())
+    if not any(name.endswith(_LANGUAGE_HEADS) or name in served for name in names):
         raise NotServed(
             f"architectures {list(architectures)} has no language head; use a …ForCausalLM model"
         )

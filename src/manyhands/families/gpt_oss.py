@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from manyhands.domain.model_spec import BlockSpec, LayerSpec, ModelSpec, Moe, TensorSource
 from manyhands.errors import NotServed
+from manyhands.families.building import build
+from manyhands.families.decoder import standard
 from manyhands.families.layer_types import block_count
-from manyhands.families.llama import Traits, decoder
 from manyhands.families.mixture import chosen_count, expert_count, with_mixtures
 from manyhands.families.values import Config, flag, number, section, whole, with_defaults, words
 
@@ -36,16 +37,18 @@ def spec(config: Config) -> ModelSpec:
         config = with_defaults(config, rope_parameters=_YARN)
     has_bias = flag(config, "attention_bias", True)
     heads = whole(config, "num_attention_heads")
-    dense = decoder(
-        config,
-        Traits(
-            family="gpt_oss",
-            kv_heads=whole(config, "num_key_value_heads", heads),
-            head_dim=whole(config, "head_dim"),
-            windows=_windows(config),
-            qkv_bias=has_bias,
-            o_bias=has_bias,
-        ),
+    dense = build(
+        replace(
+            standard(
+                config,
+                "gpt_oss",
+                kv_heads=whole(config, "num_key_value_heads", heads),
+                head_width=whole(config, "head_dim"),
+                windows=_windows(config),
+            ),
+            has_qkv_bias=has_bias,
+            has_o_bias=has_bias,
+        )
     )
     experts = expert_count(config, "num_local_experts", "num_experts")
     top_k = chosen_count(config, experts)

@@ -6,58 +6,32 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from manyhands.domain.model_spec import (
-    BlockSpec,
-    EmbedSpec,
-    HeadSpec,
-    LayerSpec,
     ModelSpec,
     Moe,
     TensorSource,
 )
-from manyhands.families.layer_types import full_only
-from manyhands.families.llama import Traits, decoder, head_dim
+from manyhands.families.building import build
+from manyhands.families.llama import llama
 from manyhands.families.mixture import chosen_count, expert_count, with_mixtures
-from manyhands.families.values import Config, flag, number, whole, with_defaults
+from manyhands.families.values import Config, number, whole, with_defaults
 
 
 def spec(config: Config) -> ModelSpec:
     """A GraniteMoe. Every block is a mixture."""
     config = with_defaults(config, num_local_experts=8, num_experts_per_tok=2)
-    heads, has_bias = whole(config, "num_attention_heads"), flag(config, "attention_bias")
-    dense = decoder(
-        config,
-        Traits(
-            family="granitemoe",
-            kv_heads=whole(config, "num_key_value_heads", heads),
-            head_dim=head_dim(config),
-            windows=full_only(config),
-            qkv_bias=has_bias,
-            o_bias=has_bias,
-        ),
+    dense = build(
+        replace(
+            llama(config, "granitemoe"),
+            scale=number(config, "attention_multiplier", 1.0),
+            residual_scale=number(config, "residual_multiplier", 1.0),
+            embed_scale=number(config, "embedding_multiplier", 1.0),
+            logits_scale=1 / number(config, "logits_scaling", 1.0),
+        )
     )
     experts = expert_count(config, "num_local_experts", "num_experts")
     moe = Moe(experts, chosen_count(config, experts), "softmax", softmax_after_topk=True)
     inner = whole(config, "intermediate_size")
-    mixed = with_mixtures(dense, moe, inner, lambda _: True, _tensors(experts, dense.width, inner))
-    return replace(mixed, layers=tuple(_multiplied(layer, config) for layer in mixed.layers))
-
-
-def _multiplied(layer: LayerSpec, config: Config) -> LayerSpec:
-    part = layer.part
-    match part:
-        case EmbedSpec():
-            part = replace(part, scale=number(config, "embedding_multiplier", 1.0))
-        case BlockSpec():
-            part = replace(
-                part,
-                attention=replace(
-                    part.attention, scale=number(config, "attention_multiplier", 1.0)
-                ),
-                residual_scale=number(config, "residual_multiplier", 1.0),
-            )
-        case HeadSpec():
-            part = replace(part, logits_scale=1 / number(config, "logits_scaling", 1.0))
-    return LayerSpec(part, layer.tensors)
+    return with_mixtures(dense, moe, inner, lambda _: True, _tensors(experts, dense.width, inner))
 
 
 def _tensors(experts: int, width: int, inner: int) -> Callable[[str], dict[str, TensorSource]]:

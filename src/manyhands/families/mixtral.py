@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from manyhands.domain.model_spec import ModelSpec, Moe
+from manyhands.families.building import build
+from manyhands.families.decoder import standard
 from manyhands.families.layer_types import block_count
-from manyhands.families.llama import Traits, decoder, grouped_kv_heads, head_dim
 from manyhands.families.mixture import (
     Names,
     chosen_count,
@@ -22,15 +23,7 @@ def spec(config: Config) -> ModelSpec:
     config = with_defaults(config, rms_norm_eps=1e-5, num_local_experts=8, num_experts_per_tok=2)
     has_window = config.get("sliding_window") is not None
     window = whole(config, "sliding_window", most=2**31) if has_window else None
-    dense = decoder(
-        config,
-        Traits(
-            family="mixtral",
-            kv_heads=grouped_kv_heads(config),
-            head_dim=head_dim(config),
-            windows=(window,) * block_count(config),
-        ),
-    )
+    dense = build(standard(config, "mixtral", windows=(window,) * block_count(config)))
     experts = expert_count(config, "num_local_experts", "num_experts")
     moe = Moe(experts, chosen_count(config, experts), "softmax", renormalise=True)
     inner = whole(config, "intermediate_size")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from manyhands.domain.model_spec import ModelSpec, Moe
+from manyhands.families.building import build
+from manyhands.families.decoder import standard
 from manyhands.families.layer_types import block_count, by_layer
-from manyhands.families.llama import Traits, decoder, grouped_kv_heads, head_dim
 from manyhands.families.mixture import (
     Names,
     chosen_count,
@@ -23,15 +26,11 @@ def spec(config: Config) -> ModelSpec:
     config = with_defaults(config, num_experts_per_tok=4, moe_intermediate_size=1408)
     if flag(config, "use_sliding_window"):
         config = with_defaults(config, layer_types=_layer_types(config))
-    dense = decoder(
-        config,
-        Traits(
-            family="qwen2_moe",
-            kv_heads=grouped_kv_heads(config),
-            head_dim=head_dim(config),
-            windows=by_layer(config),
-            qkv_bias=flag(config, "qkv_bias", True),
-        ),
+    dense = build(
+        replace(
+            standard(config, "qwen2_moe", windows=by_layer(config)),
+            has_qkv_bias=flag(config, "qkv_bias", True),
+        )
     )
     experts = expert_count(config, "num_experts", "num_local_experts")
     moe = Moe(

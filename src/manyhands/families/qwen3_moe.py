@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from manyhands.domain.model_spec import ModelSpec, Moe
+from manyhands.families.building import build
+from manyhands.families.decoder import standard
 from manyhands.families.fp8 import with_fp8
 from manyhands.families.layer_types import block_count
-from manyhands.families.llama import Traits, decoder, grouped_kv_heads, head_dim
 from manyhands.families.mixture import (
     Names,
     chosen_count,
@@ -26,17 +29,9 @@ def spec(config: Config) -> ModelSpec:
     has_window = flag(config, "use_sliding_window") and config.get("sliding_window", 0) is not None
     window = whole(config, "sliding_window", 4096, most=2**31) if has_window else None
     has_bias = flag(config, "attention_bias")
-    dense = decoder(
-        config,
-        Traits(
-            family="qwen3_moe",
-            kv_heads=grouped_kv_heads(config),
-            head_dim=head_dim(config),
-            windows=(window,) * block_count(config),
-            qkv_bias=has_bias,
-            o_bias=has_bias,
-            qk_norm=True,
-        ),
+    made = standard(config, "qwen3_moe", windows=(window,) * block_count(config))
+    dense = build(
+        replace(made, has_qkv_bias=has_bias, has_o_bias=has_bias, qk_norm="head", qk=made.norm)
     )
     experts = expert_count(config, "num_experts", "num_local_experts")
     moe = Moe(

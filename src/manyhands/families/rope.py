@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -27,28 +28,50 @@ from manyhands.families.values import (
 )
 
 
-def rope(config: Config, head_dim: int, context: int) -> Rope:
+def rope(
+    config: Config,
+    head_dim: int,
+    context: int,
+    *,
+    layer_type: str | None = None,
+    theta: float = 10000.0,
+    turned: float | None = None,
+    interleaved: bool = False,
+) -> Rope:
     """The rotation of a head of `head_dim` numbers in a model of `context` positions.
 
-    Reads `rope_parameters` (transformers 5) or `rope_theta` with `rope_scaling` (before).
+    Reads `rope_parameters` (transformers 5) or `rope_theta` with `rope_scaling` (before), of blocks
+    of `layer_type` where they differ. `theta` stands for a missing `rope_theta`, `turned` for a
+    missing `partial_rotary_factor`; None: this family turns all of a head, and nothing else.
     Raises CheckpointError for missing or absurd values, NotServed for a rule not known here.
     """
-    if head_dim % 2:
-        raise CheckpointError(f"config: head_dim is {head_dim}; rotary positions need an even one")
-    values = _parameters(config)
+    values = _parameters(config, layer_type)
+    fraction = number(values, "partial_rotary_factor", 1.0 if turned is None else turned)
+    if turned is None and fraction != 1.0:
+        raise NotServed("partial_rotary_factor other than 1 is not served for this family")
+    if fraction > 1.0:
+        raise CheckpointError(f"config: partial_rotary_factor is {fraction:g}, more than all")
+    width = int(head_dim * fraction)
+    if width < 2 or width % 2:
+        raise CheckpointError(
+            f"config: {width} numbers of a head_dim of {head_dim} are to be turned; rotary "
+            "positions need an even count; check partial_rotary_factor"
+        )
     kind = word(values, "rope_type", word(values, "type", "default"))
     if kind not in _RULES:
         raise NotServed(
             f"rope_type {kind!r} is not served; use a model with one of {', '.join(sorted(_RULES))}"
         )
+    if values.get("rope_theta") is None:
+        values = {**values, "rope_theta": theta}
     # A sequence of at most `context` tokens never reaches the growth of the dynamic rule, and
     # longer ones are refused everywhere, so there it is the default rule.
-    return _RULES[kind](values, head_dim, context)
+    return replace(_RULES[kind](values, width, context), interleaved=interleaved)
 
 
 def softmax_factor(config: Config) -> float:
     """What attention scores are multiplied with besides: DeepSeek's square of yarn's mscale."""
-    values = _parameters(config)
+    values = _parameters(config, None)
     kind = word(values, "rope_type", word(values, "type", "default"))
     if kind == "default" or not values.get("mscale_all_dim"):
         return 1.0
@@ -59,19 +82,21 @@ def _mscale(factor: float, weight: float) -> float:
     return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
 
 
-def _parameters(config: Config) -> Config:
+def _parameters(config: Config, layer_type: str | None) -> Config:
     """The rope values in the flat transformers 5 form, with that version's order of precedence."""
     key = "rope_scaling" if section(config, "rope_scaling") else "rope_parameters"
     values = dict(section(config, key))
     if any(isinstance(value, dict) for value in values.values()):
-        raise NotServed(f"{key} differs by layer type; this version serves one rope for all layers")
+        if layer_type is None:
+            raise NotServed(f"{key} differs by layer type, which is not served for this family")
+        if not section(values, layer_type):
+            raise NotServed(f"{key} says nothing of layer type {layer_type}")
+        values = dict(section(values, layer_type))
     outside = {name: config.get(name) for name in ("rope_theta", "partial_rotary_factor")}
     for name, value in outside.items():
         values.setdefault(name, value)
     if config.get("original_max_position_embeddings") is not None:
         values["original_max_position_embeddings"] = config["original_max_position_embeddings"]
-    if number(values, "partial_rotary_factor", 1.0) != 1.0:
-        raise NotServed("partial_rotary_factor other than 1 is not served for this family")
     return values
 
 

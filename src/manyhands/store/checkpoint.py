@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -40,10 +40,16 @@ of its bytes is noticed: 1 MiB of 8 GiB.
 COMPARED_BYTES = 4 * 2**20
 """How much of two tensors is in memory while they are compared."""
 
-_HARMLESS = ".rotary_emb.inv_freq"
-"""Ending of tensors that old files carry and nobody needs: they follow from the config."""
+_HARMLESS = (".rotary_emb.inv_freq", ".attn.causal_mask")
+"""Endings of tensors that old files carry and nobody needs: they follow from the config."""
 
-_OWN_HEAD = "lm_head.weight"
+_MASKS = (".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias")
+"""The same, where they are no vectors: the GPT families kept their causal masks like weights."""
+
+_OWN_HEADS = tuple(
+    f"{name}.weight"
+    for name in ("lm_head", "embed_out", "output_projection", "language_model.lm_head")
+)
 """A head's own matrix, in all families whose head may be tied to the embedding."""
 
 
@@ -55,7 +61,7 @@ class Checkpoint:
         self.config = config
         self.spec: ModelSpec = model_spec(config)
         self.bytes_read = 0
-        self._places = places = unstacked(self.spec, places)
+        self._places = places = unstacked(self.spec, _as_with_head(places, self.spec))
         # a span may be loaded long after: other weights by then would speak another text
         self._stamps = {file: _stamp(file) for file in {place.file for place in places.values()}}
 
@@ -83,12 +89,15 @@ class Checkpoint:
                 for part in stored_parts(source):
                     name = part.names[0]
                     _check_shape(part, name, self._place(name))
-                    if part.layout == "tied" and _OWN_HEAD in self._places:
-                        self._check_same(name, _OWN_HEAD)
+                    if part.layout == "tied":
+                        self._check_same(name)
             self._check_nothing_unread(layer)
 
-    def _check_same(self, name: str, other: str) -> None:
+    def _check_same(self, name: str) -> None:
         """A file may hold a tied head once more, but then transformers ties equal ones only."""
+        other = next((head for head in _OWN_HEADS if head in self._places), None)
+        if other is None:
+            return
         one, two = self._place(name), self._place(other)
         size = one.last - one.first
         cuts = [(at, min(at + COMPARED_BYTES, size)) for at in range(0, size, COMPARED_BYTES)]
@@ -108,11 +117,15 @@ class Checkpoint:
         if not isinstance(self.spec.layers[layer].part, BlockSpec) or not prefix:
             return  # embedding and head share no prefix of their own
         for name in self._places:
-            if name.startswith(prefix) and name not in names and not name.endswith(_HARMLESS):
+            if name.startswith(prefix) and name not in names and not self._is_harmless(name):
                 raise CheckpointError(
                     f"{self._places[name].file}: tensor {name!r} is not one that the family "
                     f"{self.spec.family} reads, so the model would run wrong; is model_type right?"
                 )
+
+    def _is_harmless(self, name: str) -> bool:
+        is_mask = name.endswith(_MASKS) and len(self._places[name].shape) != 1
+        return is_mask or name.endswith(_HARMLESS)
 
     def read(self, source: TensorSource) -> StoredTensor:
         """One tensor in a fresh read-only buffer: exactly its bytes are read, of `rows` only those.
@@ -128,9 +141,20 @@ class Checkpoint:
         _check_shape(source, source.names[0], place)
         if source.layout != "rows":
             return StoredTensor(place.dtype, place.shape, self._bytes(place, 0, None))
+        return StoredTensor(place.dtype, source.shape, self._rows(place, source))
+
+    def _rows(self, place: Place, source: TensorSource) -> memoryview:
+        """The bytes of rows [first, last) of each `of` rows, and no others."""
         row_bytes = (place.last - place.first) // max(1, place.shape[0])
-        data = self._bytes(place, source.first * row_bytes, source.last * row_bytes)
-        return StoredTensor(place.dtype, source.shape, data)
+        first, last, of = (row_bytes * rows for rows in (source.first, source.last, source.of))
+        if source.runs == 1:
+            return self._bytes(place, first, last)
+        taken = np.empty((source.runs, last - first), np.uint8)
+        for run in range(source.runs):
+            taken[run] = np.frombuffer(
+                self._bytes(place, run * of + first, run * of + last), np.uint8
+            )
+        return taken.reshape(-1).data.toreadonly()
 
     def identity(self) -> ModelId:
         """The model's name: SHA-256 over its spec and, of every tensor it reads, dtype, shape and
@@ -223,6 +247,18 @@ class Checkpoint:
         return buffer.toreadonly()
 
 
+def _as_with_head(places: dict[str, Place], spec: ModelSpec) -> dict[str, Place]:
+    """Names as a model with its language head has them.
+
+    Files saved without the head (the published GPT-2 and Bloom) lack the first part of every name.
+    """
+    block = next(layer for layer in spec.layers if isinstance(layer.part, BlockSpec))
+    prefix = next(iter(block.tensors.values())).names[0].split(".")[0] + "."
+    if any(name.startswith(prefix) for name in places):
+        return places
+    return {name if name in _OWN_HEADS else prefix + name: at for name, at in places.items()}
+
+
 def _sampled(size: int, every: int) -> Iterator[tuple[int, int]]:
     """Which bytes of `size` to read: all, in pieces, where `every` is a page; else pages."""
     piece = PAGE_BYTES if every > PAGE_BYTES else COMPARED_BYTES
@@ -245,23 +281,14 @@ def _parts(name: str) -> list[str]:
     return name.split(".")
 
 
-_UNDONE: dict[str, Callable[[tuple[int, ...]], tuple[int, ...]]] = {
-    "plain": lambda shape: shape,
-    "tied": lambda shape: shape,
-    "transpose": lambda shape: shape[::-1],
-}
+_SERVED_LAYOUTS = ("plain", "tied", "transpose", "rows", "columns")
 
 
 def _check_shape(source: TensorSource, name: str, place: Place) -> None:
-    if source.layout == "rows":
-        is_cut = bool(place.shape) and 0 <= source.first < source.last <= place.shape[0]
-        good = is_cut and source.shape == (source.last - source.first, *place.shape[1:])
-    elif source.layout in _UNDONE:
-        good = _UNDONE[source.layout](place.shape) == source.shape
-    else:
+    if source.layout not in _SERVED_LAYOUTS:
         raise NotServed(f"tensor {name!r}: layout {source.layout} is read part by part")
-    if not good:
+    if place.shape != source.stored_shape:
         raise CheckpointError(
             f"{place.file}: tensor {name!r} has shape {list(place.shape)}, config.json asks for "
-            f"{list(source.shape)} ({source.layout}); they do not belong together"
+            f"{list(source.stored_shape)} ({source.layout}); they do not belong together"
         )
