@@ -239,14 +239,29 @@ def test_closing_frees_the_memory_and_later_steps_go_nowhere():
     on_bench(test)
 
 
-def test_a_close_does_not_overtake_the_step_before_it():
+def test_a_close_makes_the_steps_vanish_that_wait_and_others_keep_theirs():
     async def test(bench):
-        await bench.opened()
-        bench.receive(OWNER, step(0, 0, [1], ALONE), SessionClose(SESSION))
+        await bench.opened(opening(route=ALONE), opening(route=ALONE, session=OTHER))
+        waiting = [step(number, number, [1], ALONE) for number in range(3)]
+        bench.receive(OWNER, *waiting, step(0, 0, [2], ALONE, session=OTHER), SessionClose(SESSION))
         await bench.settle()
-        assert bench.tokens() == true_tokens([1])
+        (result,) = bench.links.of(Result)
+        assert result.session == OTHER
+        assert bench.batches == [[1]]
+        assert bench.done == 5
 
     on_bench(test)
+
+
+def test_a_session_closed_while_its_span_is_loading_is_never_opened():
+    async def test(bench):
+        bench.receive(OWNER, opening(), SessionClose(SESSION))
+        await bench.settle(4.0)
+        assert bench.links.of(Ready) == []
+        assert bench.worker.memories.all() == []
+        assert bench.done == 2
+
+    on_bench(test, loading=SlowLoading())
 
 
 def test_a_session_whose_owner_is_gone_is_freed_when_its_lease_ends():
@@ -289,7 +304,7 @@ def test_a_fork_goes_on_from_its_parent_and_costs_the_parent_nothing():
         bench.links.take()
         bench.receive(OWNER, step(0, 2, [9], ALONE, session=OTHER), step(1, 3, [4], ALONE))
         await bench.settle()
-        child, parent = bench.links.of(Result)
+        child, parent = (bench.said_to(name) for name in (OTHER, SESSION))
         assert list(child.tokens) == true_tokens([1, 2, 9])[2:]
         assert list(parent.tokens) == true_tokens([1, 2, 3, 4])[3:]
         bench.receive(OWNER, SessionClose(SESSION), step(1, 3, [5], ALONE, session=OTHER))

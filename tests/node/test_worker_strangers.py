@@ -12,8 +12,8 @@ from manyhands.domain.settings import Settings
 from manyhands.domain.span import Span
 from manyhands.domain.work import MOST_TOP_N, Result, Route, Stage, Want
 from manyhands.errors import ProtocolError
+from manyhands.node.opening import MOST_LEASES
 from manyhands.node.stage import history_digest
-from manyhands.node.worker import MOST_LEASES
 from manyhands.sim.hash_engine import HashEngine, hash_spec
 from node_cases import (
     ALONE,
