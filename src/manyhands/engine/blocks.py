@@ -151,8 +151,9 @@ class BlockEngine(Generic[A]):
             raise UserError("a batch holds two chunks of one session; send one after the other")
         for chunk in batch:
             self._check(chunk)
-        ends = [(chunk.session, chunk.position + len(chunk.token_ids)) for chunk in batch]
-        self._cache.reserve(ends)
+        for chunk in batch:
+            end = chunk.position + len(chunk.token_ids)
+            self._cache.write_at(chunk.session, chunk.position, end)
         memories = [self._cache.memory(chunk.session) for chunk in batch]
         parts = [
             Part(
@@ -182,6 +183,10 @@ class BlockEngine(Generic[A]):
             some = self._program.run([parts[place] for place in places], span)
             outputs.update(zip(places, some, strict=True))
         return [outputs[place] for place in range(len(parts))]
+
+    def trim(self, session: SessionId) -> None:
+        """Give back what the session reserved beyond its length."""
+        self._cache.trim(session)
 
     def truncate(self, session: SessionId, position: int) -> None:
         """Forget everything from `position` on."""
