@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from manyhands.domain.device import Device
-from manyhands.domain.ids import ModelId
+from manyhands.domain.ids import ModelId, SessionId
 from manyhands.domain.messages import (
     Beat,
     Gap,
@@ -47,6 +47,7 @@ from node_cases import (
 from worker_bench import on_bench
 
 EMPTY = history_digest([])
+THIRD = SessionId("33" * 16)
 
 
 def test_an_opening_is_answered_by_ready_and_the_next_stage_is_connected():
@@ -67,7 +68,6 @@ REFUSED = {
     "a codec nobody knows": (opening(profile=replace(PROFILE, wire_codec="zip")), "not_served"),
     "a longer context than the model's": (opening(context_limit=65), "not_served"),
     "an unknown model": (opening(model=ModelId("ee" * 32)), "not_served"),
-    "a parent not held here": (opening(parent=OTHER), "session_unknown"),
 }
 
 
@@ -222,9 +222,10 @@ def test_a_span_that_the_new_route_gives_to_another_is_freed_here():
 
 def test_closing_frees_the_memory_and_later_steps_go_nowhere():
     async def test(bench):
-        await bench.opened()
+        await bench.holdings.hold(opening().model, SPEC.span)
         engine = bench.holdings.find(opening().model, SPEC.span)
         empty = engine.room()
+        await bench.opened()
         bench.receive(OWNER, step(0, 0, [1, 2], ALONE))
         await bench.settle()
         assert engine.room() < empty
@@ -331,12 +332,20 @@ def test_a_fork_can_replay_the_journal_it_shares_with_its_parent():
     on_bench(test)
 
 
-def test_a_fork_beyond_what_the_parent_holds_is_refused():
+def test_a_fork_begins_with_what_is_held_of_its_parent_be_it_nothing():
     async def test(bench):
         await bench.opened()
-        bench.receive(OWNER, opening(route=ALONE, session=OTHER, parent=SESSION, parent_position=1))
+        bench.receive(OWNER, step(0, 0, [1, 2], ALONE))
         await bench.settle()
-        assert bench.refusal() == "session_unknown"
+        bench.links.take()
+        bench.receive(OWNER, opening(route=ALONE, session=OTHER, parent=SESSION, parent_position=9))
+        lost = SessionId("99" * 16)
+        bench.receive(OWNER, opening(route=ALONE, session=THIRD, parent=lost, parent_position=9))
+        await bench.settle()
+        assert bench.links.of(Ready) == [
+            Ready(OTHER, 1, 0, 2, history_digest([1, 2])),
+            Ready(THIRD, 1, 0, 0, EMPTY),
+        ]
 
     on_bench(test)
 

@@ -92,6 +92,7 @@ class BlockEngine(Generic[A]):
         self._cache = cache
         self._device = device
         self._spans: dict[SessionId, Span] = {}
+        self._limits: dict[SessionId, int] = {}
         ropes = [block.attention.rope for block in spec.blocks]
         self._switches = frozenset(
             rope.switch_at for rope in ropes if rope is not None and rope.switch_at is not None
@@ -124,7 +125,8 @@ class BlockEngine(Generic[A]):
                 f"a session of {limit} tokens is over the model's context of {self._spec.context}"
             )
         if parent is not None:
-            theirs = self._cache.memory(parent).limit
+            self._cache.memory(parent)  # raises SessionUnknown
+            theirs = self._limits[parent]
             if self._spans[parent] != span:
                 raise UserError(
                     f"a session over span {span} cannot share the memory of one over "
@@ -136,12 +138,13 @@ class BlockEngine(Generic[A]):
                     "between them the model changes its rotary frequencies; open it empty"
                 )
         self._cache.open(session, limit, block_shapes(self._spec, span), parent, at)
-        self._spans[session] = span
+        self._spans[session], self._limits[session] = span, limit
 
     def close(self, session: SessionId) -> None:
         """Free a session's memory; unknown sessions are no error."""
         self._cache.close(session)
         self._spans.pop(session, None)
+        self._limits.pop(session, None)
 
     def step(self, batch: Sequence[Chunk]) -> list[Output]:
         """Run each chunk through its span and remember it; those of one span run together."""
@@ -161,7 +164,7 @@ class BlockEngine(Generic[A]):
                 token_ids=chunk.token_ids,
                 hidden=chunk.hidden,
                 rows=chunk.rows,
-                is_long=any(self._is_long(memory.limit, s) for s in self._switches),
+                is_long=any(self._is_long(self._limits[chunk.session], s) for s in self._switches),
                 blocks=memory.blocks,
             )
             for chunk, memory in zip(batch, memories, strict=True)

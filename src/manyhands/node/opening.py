@@ -7,21 +7,22 @@ the order in which messages are worked off.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from manyhands.codec import codec
 from manyhands.domain.ids import PeerId, short
 from manyhands.domain.messages import Message, Ready, Rewire
 from manyhands.domain.settings import Settings
-from manyhands.domain.span import Span
 from manyhands.domain.work import SessionOpen
 from manyhands.engine.compute import Compute
 from manyhands.engine.engine import Engine
-from manyhands.errors import NotServed, SessionUnknown
+from manyhands.errors import MemoryFull, NotServed, SessionUnknown
 from manyhands.node.holdings import Holdings
 from manyhands.node.memories import Memories
 from manyhands.node.peers import Clock
 from manyhands.node.rules import Rules
-from manyhands.node.stage import StageMemory
+from manyhands.node.stage import Journal, StageMemory
+from manyhands.plan.prefix import SHARED_TOKENS
 
 MOST_LEASES = 10
 """Nobody may ask for a lease of more than this many of our own."""
@@ -54,25 +55,11 @@ class Opening:
             await self._take_up(known, opening)
             return
         self.check(opening)
-        engine = self._engine_for(opening, span)
-        if engine is None:
-            raise SessionUnknown(f"span {span} of {short(opening.model)} is not held any more")
-        parent, at = opening.parent, opening.parent_position
+        self._memories.discard(opening.session, span)
+        await self.sweep()
         memory = StageMemory(opening, self._clock(), self._rules)
         memory.lease_s = min(opening.lease_s, MOST_LEASES * self._settings.lease_s)
-        source = self._memories.by_key.get((parent, span)) if parent is not None else None
-        if parent is not None:
-            if source is None or source.owner != opening.owner or source.length < at:
-                raise SessionUnknown(
-                    f"session {short(opening.session)} forks {short(parent)} at {at}, which is not "
-                    "held here; open it without a parent"
-                )
-            memory.tokens, memory.journal = source.tokens[:at], source.journal.copy(at)
-        forked = source.name if source is not None else None
-        await self._compute.run(
-            lambda: engine.open(memory.name, opening.context_limit, forked, at, span), 0.0
-        )
-        self._memories.add(memory, engine)
+        self._memories.add(memory, await self._set_aside(memory, opening))
         await self._drop_strays(memory)
         self._ready(memory)
 
@@ -83,6 +70,56 @@ class Opening:
         if memory is None:
             raise SessionUnknown(f"session {short(rewiring.session)} is not held on {span}")
         await self._take_up(memory, rewiring)
+
+    async def _set_aside(self, memory: StageMemory, opening: SessionOpen) -> Engine:
+        """Have the memory the session may need, with what its parent holds here in it.
+
+        A parent that is not here, or another owner's, gives nothing: the session then begins empty,
+        and its owner fills it. What is kept of ended sessions goes before anybody is refused.
+        Raises SessionUnknown, MemoryFull, ResourceError.
+        """
+        while True:
+            engine, parent, at = self._holdings.find(opening.model, memory.span), None, 0
+            source = None
+            if opening.parent is not None:
+                source = self._memories.beginning(opening.parent, memory.span, opening.owner)
+            if source is not None:  # a fork stays in its parent's engine
+                engine, parent = source.engine, source.memory.name
+                at = min(opening.parent_position, source.memory.length)
+                memory.tokens = source.memory.tokens[:at]
+                memory.journal = source.memory.journal.copy(at)
+            if engine is None:
+                raise SessionUnknown(
+                    f"{memory.span} of {short(opening.model)} is not held any more"
+                )
+            open_it = partial(
+                engine.open, memory.name, opening.context_limit, parent, at, memory.span
+            )
+            try:
+                await self._compute.run(open_it, 0.0)
+            except MemoryFull:
+                if not self._memories.discard_oldest(engine):
+                    raise
+                memory.tokens, memory.journal = [], Journal()
+                await self.sweep()
+            else:
+                return engine
+
+    async def end(self, memory: StageMemory) -> None:
+        """Its owner has closed the session: keep what others may begin with, free the rest."""
+        keep_s = self._settings.keep_s
+        if keep_s == 0 or memory.length < SHARED_TOKENS:
+            await self.forget(memory)
+            return
+        engine = self._memories.engine(memory)
+        self._memories.keep(memory, self._clock() + keep_s)
+        await self._compute.run(lambda: engine.trim(memory.name), 0.0)
+
+    async def sweep(self) -> None:
+        """Free the engines of what is kept no longer."""
+        discarded, self._memories.discarded = self._memories.discarded, []
+        for kept in discarded:
+            await self._compute.run(partial(kept.engine.close, kept.memory.name), 0.0)
 
     async def forget(self, memory: StageMemory) -> None:
         """Free a session's memory."""
@@ -107,14 +144,6 @@ class Opening:
                 f"a context of {opening.context_limit} tokens was asked for; the model has "
                 f"{model.spec.context}"
             )
-
-    def _engine_for(self, opening: SessionOpen, span: Span) -> Engine | None:
-        """A fork stays in its parent's engine; else the smallest that covers the span."""
-        parent = opening.parent
-        source = self._memories.by_key.get((parent, span)) if parent is not None else None
-        if source is not None:
-            return self._memories.engine(source)
-        return self._holdings.find(opening.model, span)
 
     async def _take_up(self, memory: StageMemory, rewiring: Rewire | SessionOpen) -> None:
         """A newer epoch: cut the memory, keep what stays true, say what is held."""

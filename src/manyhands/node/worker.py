@@ -98,10 +98,15 @@ class Worker:
             self._tasks = tasks
             tasks.create_task(self._beat())
             while True:
-                while not self._queue and not self._turns:
+                if self._memories.discarded:
+                    await self._opening.sweep()
+                if self._queue:
+                    await self._work_off()
+                elif self._turns:
+                    await self._steps()
+                else:
                     self._arrived.clear()
                     await self._arrived.wait()
-                await (self._work_off() if self._queue else self._steps())
 
     def receive(self, source: PeerId, message: Message, done: Callable[[], None]) -> None:
         """A message for a stage of this peer; never waits."""
@@ -239,7 +244,8 @@ class Worker:
             case SessionClose(session):
                 self._drop(session)
                 for memory in self._memories.of(session):
-                    await self._opening.forget(memory)
+                    is_over = self._clock() - memory.heard_s > memory.lease_s  # nobody is there
+                    await (self._opening.forget if is_over else self._opening.end)(memory)
             case _:
                 assert_never(message)
 
@@ -294,6 +300,9 @@ class Worker:
         while True:
             await asyncio.sleep(self._settings.beat_every_s)
             now_s = self._clock()
+            self._memories.discard_expired(now_s)
+            if self._memories.discarded:
+                self._arrived.set()
             waiting = self._turns.waiting()
             for memory in self._memories.all():
                 if now_s - memory.heard_s > memory.lease_s and self._rules.end_leases:
