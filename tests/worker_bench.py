@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from manyhands.domain.device import Device
-from manyhands.domain.ids import PeerId
+from manyhands.domain.ids import PeerId, SessionId
 from manyhands.domain.messages import Ready, Refused
 from manyhands.domain.settings import Settings
 from manyhands.domain.span import Span
@@ -85,6 +85,11 @@ class Bench:
 
     def answer(self, number: int = -1) -> Result:
         return self.links.of(Result)[number]
+
+    def said_to(self, session: SessionId) -> Result:
+        """The one result of a session."""
+        (result,) = [one for one in self.links.of(Result) if one.session == session]
+        return result
 
     def tokens(self) -> list[int]:
         """All tokens of all results."""

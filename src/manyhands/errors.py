@@ -16,6 +16,7 @@ ManyhandsError
 │   ├── DeadlinePassed     an answer did not come in time
 │   └── PeerLied           a check of another peer's work failed
 ├── ResourceError    memory or disk (exit 3)
+│   └── MemoryFull         no room now; there will be when other sessions end
 └── ProtocolError    bytes that are not our protocol, or out of turn (exit 4)
     ├── FrameError         a frame over its cap, cut short, of unknown kind
     ├── VersionMismatch    the other side speaks no version we speak
@@ -113,6 +114,12 @@ class ResourceError(ManyhandsError):
 
     code = "resource"
     exit_code = 3
+
+
+class MemoryFull(ResourceError):
+    """There is no room now, but there will be when other sessions end."""
+
+    code = "memory_full"
 
 
 class ProtocolError(ManyhandsError):

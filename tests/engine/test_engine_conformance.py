@@ -15,6 +15,7 @@ from manyhands.engine.engine import Chunk
 from manyhands.errors import (
     BadSetting,
     ContextOverflow,
+    MemoryFull,
     ResourceError,
     SessionUnknown,
     UserError,
@@ -130,39 +131,65 @@ class TestEngine:
         engine.close(B)
         np.testing.assert_array_equal(engine.step([chunk(A, 80, [5])])[0].scores, parent)
 
-    def test_room_falls_as_memory_grows_and_comes_back(self, load, checkpoint):
+    def test_a_session_takes_all_its_pages_when_it_begins_and_gives_them_back(
+        self, load, checkpoint
+    ):
         engine = load()
         free = engine.room()
-        engine.open(A, LIMIT)
-        assert engine.room() == free
+        engine.open(A, 65)
+        assert engine.room() == free - 128 * token_bytes(engine, checkpoint)
         engine.step([chunk(A, 0, range(65))])
         assert engine.room() == free - 128 * token_bytes(engine, checkpoint)
         engine.truncate(A, 3)
         assert engine.length(A) == 3
         engine.truncate(A, 50)
         assert engine.length(A) == 3
+        engine.trim(A)
+        assert engine.room() == free - 64 * token_bytes(engine, checkpoint)
+        with pytest.raises(ContextOverflow, match="limit is 3"):
+            engine.step([chunk(A, 3, [1])])
         engine.close(A)
         engine.close(A)
         assert engine.room() == free
 
-    def test_a_batch_over_the_budget_changes_nothing_and_fits_one_by_one(self, load, checkpoint):
-        probe = load(kv_bytes=1)
-        engine = load(kv_bytes=128 * token_bytes(probe, checkpoint))
-        for name in (A, B, C):
-            engine.open(name, LIMIT)
-        engine.step([chunk(A, 0, [3, 4, 5])])
-        batch = [chunk(A, 3, [6]), chunk(B, 0, [3]), chunk(C, 0, [3])]
-        with pytest.raises(ResourceError, match=r"are free.*kv_bytes"):
-            engine.step(batch)
-        assert [engine.length(name) for name in (A, B, C)] == [3, 0, 0]
-        engine.step(batch[:1])
-        engine.step(batch[1:2])
-        with pytest.raises(ResourceError):
-            engine.step(batch[2:])
-        assert [engine.length(name) for name in (A, B, C)] == [4, 1, 0]
-        with pytest.raises(ResourceError):
-            engine.open(session(9), LIMIT, A, 4)
+    def test_who_does_not_fit_is_refused_before_anything_is_computed(self, load, checkpoint):
+        each = 128 * token_bytes(load(kv_bytes=1), checkpoint)
+        engine = load(kv_bytes=2 * each)
+        for name in (A, B):
+            engine.open(name, 128)
+        with pytest.raises(MemoryFull, match=r"0 of .* are free.*kv_bytes"):
+            engine.open(C, 1)
+        with pytest.raises(ResourceError, match="256 tokens would fit") as never:
+            engine.open(C, 257)
+        assert not isinstance(never.value, MemoryFull)
+        engine.step([chunk(A, 0, range(128)), chunk(B, 0, range(128))])  # what began can end
+        engine.close(A)
+        engine.open(C, 128)
         assert engine.room() == 0
+
+    def test_a_shared_beginning_counts_once_and_changes_no_bit(self, load, checkpoint):
+        engine, alone, token = load(), load(), token_bytes(load(), checkpoint)
+        prompt = [7 * n % 90 for n in range(130)]
+        for one in (engine, alone):
+            one.open(A, 192)
+            one.step([chunk(A, 0, prompt)])
+        free = engine.room()
+        engine.open(B, 192, A, 130)
+        assert engine.room() == free - 64 * token
+        alone.open(B, 192)
+        alone.step([chunk(B, 0, prompt)])
+        for position in (130, 131, 132):
+            ours = engine.step([chunk(B, position, [position % 90])])[0]
+            theirs = alone.step([chunk(B, position, [position % 90])])[0]
+            np.testing.assert_array_equal(ours.scores, theirs.scores)
+        engine.close(A)
+        assert engine.room() == free
+        again = engine.step([chunk(B, 130, [5])])[0].scores
+        np.testing.assert_array_equal(again, alone.step([chunk(B, 130, [5])])[0].scores)
+        after = engine.step([chunk(B, 60, [5])])[0].scores  # writes over what it shared
+        np.testing.assert_array_equal(after, alone.step([chunk(B, 60, [5])])[0].scores)
+        engine.close(B)
+        assert engine.room() == free + 192 * token
 
     def test_a_session_holds_its_limit_and_not_one_token_more(self, load):
         engine = load()
@@ -274,7 +301,7 @@ class TestEngine:
         np.testing.assert_array_equal(middle, alone.step([chunk(B, 0, [3, 4, 5], first)])[0].hidden)
         last = whole.step([chunk(C, 0, [3, 4, 5], middle, (0, 1, 2))])[0]
         np.testing.assert_allclose(last.scores, whole.forward([3, 4, 5], None).scores, atol=1e-4)
-        used = (free - whole.room()) // 64
+        used = (free - whole.room()) // LIMIT
         assert used == token_bytes(whole, checkpoint)
 
     def test_sessions_over_different_layers_may_share_a_batch(self, load):

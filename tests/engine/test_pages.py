@@ -1,17 +1,75 @@
-"""Pages are writable zeros, and a system that has none says so by MemoryError."""
+"""Ranges are zeros that exist where they were written, that others can see, and that go back."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
 
 import pytest
 
-from manyhands.engine.pages import fresh_pages
+from manyhands.engine.pages import PAGESIZE, Range
+
+MB = 2**20
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="files in memory are Linux's")
 
 
-def test_pages_are_zeros_that_can_be_written():
-    pages = fresh_pages(100_000)
-    assert bytes(pages) == bytes(100_000)
-    pages[99_999] = 7
-    assert pages[99_999] == 7
+def resident_bytes() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
+
+
+def test_a_range_is_zeros_that_can_be_written():
+    made = Range(100_000)
+    assert bytes(made.buffer) == bytes(100_000)
+    made.buffer[99_999] = 7
+    assert made.buffer[99_999] == 7
 
 
 def test_more_than_the_system_has_is_a_memory_error():
     with pytest.raises(MemoryError, match="gave no"):
-        fresh_pages(2**60)
+        Range(2**60)
+
+
+@linux
+def test_only_what_is_written_takes_memory_and_what_is_dropped_goes_back_at_once():
+    before = resident_bytes()
+    made = Range(2**36)
+    assert resident_bytes() - before < 4 * MB
+    made.buffer[: 64 * MB] = b"x" * (64 * MB)
+    assert resident_bytes() - before > 60 * MB
+    made.drop(MB, 64 * MB)
+    assert resident_bytes() - before < 8 * MB
+    assert made.buffer[MB - 1] == ord("x")
+    assert made.buffer[MB] == 0
+
+
+@linux
+def test_a_range_shows_whole_pages_of_another_until_it_writes_there():
+    one, two = Range(8 * PAGESIZE), Range(8 * PAGESIZE)
+    one.buffer[:] = b"1" * len(one.buffer)
+    two.buffer[:] = b"2" * len(two.buffer)
+    assert two.show(one, 10, 3 * PAGESIZE + 10) == (PAGESIZE, 3 * PAGESIZE)
+    assert bytes(two.buffer) == b"2" * PAGESIZE + b"1" * 2 * PAGESIZE + b"2" * 5 * PAGESIZE
+    two.buffer[PAGESIZE] = ord("x")
+    assert one.buffer[PAGESIZE] == ord("1")
+    del one  # what is shown lives on
+    assert bytes(two.buffer[PAGESIZE + 1 : 3 * PAGESIZE]) == b"1" * (2 * PAGESIZE - 1)
+
+
+@linux
+def test_what_is_shown_takes_no_memory_of_its_own():
+    one, two = Range(64 * MB), Range(64 * MB)
+    one.buffer[:] = b"1" * len(one.buffer)
+    before = resident_bytes()
+    two.show(one, 0, 64 * MB)
+    assert resident_bytes() - before < 4 * MB
+    assert two.buffer[63 * MB] == ord("1")
+
+
+def test_less_than_a_page_is_the_caller_s_to_copy():
+    one, two = Range(PAGESIZE), Range(PAGESIZE)
+    assert two.show(one, 5, PAGESIZE - 5) == (5, 5)
+    two.buffer[6] = 1
+    two.drop(5, 10)
+    assert two.buffer[6] == 1

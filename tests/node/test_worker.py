@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from manyhands.domain.device import Device
-from manyhands.domain.ids import ModelId
+from manyhands.domain.ids import ModelId, SessionId
 from manyhands.domain.messages import (
     Beat,
     Gap,
@@ -47,6 +47,7 @@ from node_cases import (
 from worker_bench import on_bench
 
 EMPTY = history_digest([])
+THIRD = SessionId("33" * 16)
 
 
 def test_an_opening_is_answered_by_ready_and_the_next_stage_is_connected():
@@ -67,7 +68,6 @@ REFUSED = {
     "a codec nobody knows": (opening(profile=replace(PROFILE, wire_codec="zip")), "not_served"),
     "a longer context than the model's": (opening(context_limit=65), "not_served"),
     "an unknown model": (opening(model=ModelId("ee" * 32)), "not_served"),
-    "a parent not held here": (opening(parent=OTHER), "session_unknown"),
 }
 
 
@@ -222,9 +222,10 @@ def test_a_span_that_the_new_route_gives_to_another_is_freed_here():
 
 def test_closing_frees_the_memory_and_later_steps_go_nowhere():
     async def test(bench):
-        await bench.opened()
+        await bench.holdings.hold(opening().model, SPEC.span)
         engine = bench.holdings.find(opening().model, SPEC.span)
         empty = engine.room()
+        await bench.opened()
         bench.receive(OWNER, step(0, 0, [1, 2], ALONE))
         await bench.settle()
         assert engine.room() < empty
@@ -239,14 +240,29 @@ def test_closing_frees_the_memory_and_later_steps_go_nowhere():
     on_bench(test)
 
 
-def test_a_close_does_not_overtake_the_step_before_it():
+def test_a_close_makes_the_steps_vanish_that_wait_and_others_keep_theirs():
     async def test(bench):
-        await bench.opened()
-        bench.receive(OWNER, step(0, 0, [1], ALONE), SessionClose(SESSION))
+        await bench.opened(opening(route=ALONE), opening(route=ALONE, session=OTHER))
+        waiting = [step(number, number, [1], ALONE) for number in range(3)]
+        bench.receive(OWNER, *waiting, step(0, 0, [2], ALONE, session=OTHER), SessionClose(SESSION))
         await bench.settle()
-        assert bench.tokens() == true_tokens([1])
+        (result,) = bench.links.of(Result)
+        assert result.session == OTHER
+        assert bench.batches == [[1]]
+        assert bench.done == 5
 
     on_bench(test)
+
+
+def test_a_session_closed_while_its_span_is_loading_is_never_opened():
+    async def test(bench):
+        bench.receive(OWNER, opening(), SessionClose(SESSION))
+        await bench.settle(4.0)
+        assert bench.links.of(Ready) == []
+        assert bench.worker.memories.all() == []
+        assert bench.done == 2
+
+    on_bench(test, loading=SlowLoading())
 
 
 def test_a_session_whose_owner_is_gone_is_freed_when_its_lease_ends():
@@ -289,7 +305,7 @@ def test_a_fork_goes_on_from_its_parent_and_costs_the_parent_nothing():
         bench.links.take()
         bench.receive(OWNER, step(0, 2, [9], ALONE, session=OTHER), step(1, 3, [4], ALONE))
         await bench.settle()
-        child, parent = bench.links.of(Result)
+        child, parent = (bench.said_to(name) for name in (OTHER, SESSION))
         assert list(child.tokens) == true_tokens([1, 2, 9])[2:]
         assert list(parent.tokens) == true_tokens([1, 2, 3, 4])[3:]
         bench.receive(OWNER, SessionClose(SESSION), step(1, 3, [5], ALONE, session=OTHER))
@@ -316,12 +332,20 @@ def test_a_fork_can_replay_the_journal_it_shares_with_its_parent():
     on_bench(test)
 
 
-def test_a_fork_beyond_what_the_parent_holds_is_refused():
+def test_a_fork_begins_with_what_is_held_of_its_parent_be_it_nothing():
     async def test(bench):
         await bench.opened()
-        bench.receive(OWNER, opening(route=ALONE, session=OTHER, parent=SESSION, parent_position=1))
+        bench.receive(OWNER, step(0, 0, [1, 2], ALONE))
         await bench.settle()
-        assert bench.refusal() == "session_unknown"
+        bench.links.take()
+        bench.receive(OWNER, opening(route=ALONE, session=OTHER, parent=SESSION, parent_position=9))
+        lost = SessionId("99" * 16)
+        bench.receive(OWNER, opening(route=ALONE, session=THIRD, parent=lost, parent_position=9))
+        await bench.settle()
+        assert bench.links.of(Ready) == [
+            Ready(OTHER, 1, 0, 2, history_digest([1, 2])),
+            Ready(THIRD, 1, 0, 0, EMPTY),
+        ]
 
     on_bench(test)
 

@@ -178,19 +178,51 @@ def test_steps_of_one_session_are_computed_one_after_the_other():
     on_bench(test)
 
 
-def test_a_batch_has_no_more_tokens_than_one_chunk():
+def test_everybody_s_next_tokens_run_beside_one_chunk_of_a_prompt():
     async def test(bench):
         await open_all(bench)
-        sizes = (3, 2, 9, 2, 3)  # the third alone is longer than a chunk: it goes by itself
+        sizes = (3, 20, 2, 30, 1)
         for size, name in zip(sizes, NAMES, strict=True):
             bench.receive(OWNER, step(0, 0, range(size), ALONE, session=name))
         await bench.settle()
-        assert bench.batches == [[3, 2], [9], [2, 3]]
+        assert bench.batches == [[3, 2, 1, 20], [30]]
         texts = {one.session: list(one.tokens) for one in bench.links.of(Result)}
         assert texts == {n: true_tokens(range(s)) for n, s in zip(NAMES, sizes, strict=True)}
         assert bench.done == len(NAMES)
 
-    on_bench(test, settings=Settings(beat_every_s=60.0, chunk_tokens=6))
+    on_bench(test)
+
+
+def test_chunks_alone_run_together_up_to_the_size_of_one():
+    async def test(bench):
+        await open_all(bench)
+        sizes = (12, 10, 30, 12, 9)  # the third alone is longer than a chunk: it goes by itself
+        for size, name in zip(sizes, NAMES, strict=True):
+            bench.receive(OWNER, step(0, 0, range(size), ALONE, session=name))
+        await bench.settle()
+        assert bench.batches == [[12, 10], [30], [12, 9]]
+
+    on_bench(test, settings=Settings(beat_every_s=60.0, chunk_tokens=24))
+
+
+def test_two_prompts_go_on_by_turns_and_never_hold_up_a_next_token_twice():
+    async def test(bench):
+        await open_all(bench)
+        a, b, c = NAMES[:3]
+        for turn in range(2):
+            for name in (a, b):
+                text = range(12 * turn, 12 * turn + 12)
+                bench.receive(OWNER, step(turn, 12 * turn, text, ALONE, session=name))
+        await bench.settle(3e-5)  # the first chunk is at work
+        bench.receive(OWNER, step(0, 0, [1], ALONE, session=c))
+        await bench.settle()
+        bench.receive(OWNER, step(1, 1, [1], ALONE, session=c))
+        await bench.settle()
+        assert bench.batches == [[12], [1], [12], [12], [12], [1]]
+        done = [one.session for one in bench.links.of(Result)]
+        assert done == [a, c, b, a, b, c]
+
+    on_bench(test, settings=Settings(beat_every_s=60.0, chunk_tokens=12))
 
 
 def test_a_failing_step_of_a_batch_does_not_hurt_the_others():

@@ -12,8 +12,8 @@ from manyhands.domain.settings import Settings
 from manyhands.domain.span import Span
 from manyhands.domain.work import MOST_TOP_N, Result, Route, Stage, Want
 from manyhands.errors import ProtocolError
+from manyhands.node.opening import MOST_LEASES
 from manyhands.node.stage import history_digest
-from manyhands.node.worker import MOST_LEASES
 from manyhands.sim.hash_engine import HashEngine, hash_spec
 from node_cases import (
     ALONE,
@@ -129,7 +129,7 @@ def test_a_stranger_cannot_fork_the_memory_of_anothers_session():
         )
         bench.receive(STRANGER, theft)
         await bench.settle()
-        assert bench.refusal() == "session_unknown"
+        assert bench.links.of(Ready, to=STRANGER) == [Ready(OTHER, 1, 0, 0, history_digest([]))]
 
     on_bench(test)
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from manyhands.domain.ids import SessionId
 from manyhands.domain.span import Span, even_cuts
 from manyhands.engine.engine import Chunk, Output
-from manyhands.errors import ContextOverflow, ResourceError, SessionUnknown, UserError
+from manyhands.engine.page_table import PAGE_TOKENS
+from manyhands.errors import ContextOverflow, MemoryFull, ResourceError, SessionUnknown, UserError
 from manyhands.sim.hash_engine import ENTRY_BYTES, HashEngine, hash_spec
 
 SPEC = hash_spec(4, vocabulary=32, context=64)
@@ -151,12 +152,12 @@ def test_a_session_may_use_a_part_of_the_span_only():
 def test_a_bad_chunk_is_refused_and_changes_nothing(position, tokens, error):
     engine = whole(limit=8)
     feed(engine, 0, [1, 2])
-    before = copy.deepcopy(engine._memories)
+    before = copy.deepcopy(engine._memories[A].chains)
     engine.open(B, 64)
     with pytest.raises(error):
         engine.step([chunk(B, 0, [1]), chunk(A, position, tokens)])
-    assert engine._memories[A] == before[A]
-    assert engine.length(B) == 0
+    assert engine._memories[A].chains == before
+    assert (engine.length(A), engine.length(B)) == (2, 0)
 
 
 def test_hidden_states_come_in_exactly_above_the_embedding():
@@ -169,17 +170,25 @@ def test_hidden_states_come_in_exactly_above_the_embedding():
         upper.step([chunk(A, 0, [1])])
 
 
-def test_memory_is_counted_and_a_step_without_room_is_a_resource_error():
-    engine = whole(kv_bytes=3 * len(WHOLE) * ENTRY_BYTES)
-    feed(engine, 0, [1, 2])
-    assert engine.room() == len(WHOLE) * ENTRY_BYTES
-    with pytest.raises(ResourceError):
-        feed(engine, 2, [3, 4])
-    assert engine.length(A) == 2
-    feed(engine, 2, [3])
+def test_pages_are_counted_as_real_engines_do_and_shared_ones_once():
+    page = PAGE_TOKENS * len(WHOLE) * ENTRY_BYTES
+    engine = HashEngine(SPEC, WHOLE, kv_bytes=3 * page)
+    engine.open(A, 2 * PAGE_TOKENS)
+    assert engine.room() == page
+    with pytest.raises(MemoryFull):
+        engine.open(B, 2 * PAGE_TOKENS)
+    with pytest.raises(ResourceError, match="would fit"):
+        engine.open(B, 4 * PAGE_TOKENS)
+    feed(engine, 0, [1] * (PAGE_TOKENS + 1))
+    engine.open(B, 2 * PAGE_TOKENS, A, PAGE_TOKENS)
+    assert engine.room() == 0
+    engine.trim(B)
+    assert engine.room() == page
     engine.close(A)
-    assert engine.room() == 3 * len(WHOLE) * ENTRY_BYTES
-    engine.close(A)  # unknown by now: no error
+    assert engine.room() == 2 * page
+    engine.close(B)
+    engine.close(B)  # unknown by now: no error
+    assert engine.room() == 3 * page
 
 
 def test_unknown_and_doubly_opened_sessions_are_errors():

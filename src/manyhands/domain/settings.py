@@ -40,6 +40,15 @@ class Settings:
     slowest_link_bytes_per_s: float = _knob(125e3, 1e3, 1e12, "slower links count as silent")
     chunk_tokens: int = _knob(128, 1, 65536, "tokens in one step of a prompt or replay")
     window_chunks: int = _knob(4, 1, 1024, "chunks of one session in flight")
+    chunk_delay_s: float = _knob(
+        0.05, 0.0, 60, "a chunk of a prompt holds up others by no more, where halving it helps"
+    )
+    admission_wait_s: float = _knob(
+        10.0, 0.0, 3600, "a session waits this long for memory of others to come free"
+    )
+    keep_s: float = _knob(
+        300.0, 0.0, 86400, "an ended session is kept so long, for others that begin as it did"
+    )
     step_credits: int = _knob(64, 1, 65536, "steps a connection may hold before they are computed")
     record_every_s: float = _knob(5.0, 0.1, 3600, "a peer announces itself at least this often")
     record_life_s: float = _knob(30.0, 0.5, 86400, "a record not renewed this long is dropped")

@@ -99,6 +99,7 @@ class BlockEngine(Generic[A]):
         self._cache = cache
         self._device = device
         self._spans: dict[SessionId, Span] = {}
+        self._limits: dict[SessionId, int] = {}
         ropes = [block.attention.rope for block in spec.blocks]
         self._switches = frozenset(
             rope.switch_at for rope in ropes if rope is not None and rope.switch_at is not None
@@ -131,7 +132,8 @@ class BlockEngine(Generic[A]):
                 f"a session of {limit} tokens is over the model's context of {self._spec.context}"
             )
         if parent is not None:
-            theirs = self._cache.memory(parent).limit
+            self._cache.memory(parent)  # raises SessionUnknown
+            theirs = self._limits[parent]
             if self._spans[parent] != span:
                 raise UserError(
                     f"a session over span {span} cannot share the memory of one over "
@@ -143,12 +145,13 @@ class BlockEngine(Generic[A]):
                     "between them the model changes its rotary frequencies; open it empty"
                 )
         self._cache.open(session, limit, block_shapes(self._spec, span), parent, at)
-        self._spans[session] = span
+        self._spans[session], self._limits[session] = span, limit
 
     def close(self, session: SessionId) -> None:
         """Free a session's memory; unknown sessions are no error."""
         self._cache.close(session)
         self._spans.pop(session, None)
+        self._limits.pop(session, None)
 
     def step(self, batch: Sequence[Chunk]) -> list[Output]:
         """Run each chunk through its span and remember it; those of one span run together."""
@@ -158,8 +161,9 @@ class BlockEngine(Generic[A]):
             raise UserError("a batch holds two chunks of one session; send one after the other")
         for chunk in batch:
             self._check(chunk)
-        ends = [(chunk.session, chunk.position + len(chunk.token_ids)) for chunk in batch]
-        self._cache.reserve(ends)
+        for chunk in batch:
+            end = chunk.position + len(chunk.token_ids)
+            self._cache.write_at(chunk.session, chunk.position, end)
         memories = [self._cache.memory(chunk.session) for chunk in batch]
         parts = [
             Part(
@@ -167,7 +171,7 @@ class BlockEngine(Generic[A]):
                 token_ids=chunk.token_ids,
                 hidden=chunk.hidden,
                 rows=chunk.rows,
-                is_long=any(self._is_long(memory.limit, s) for s in self._switches),
+                is_long=any(self._is_long(self._limits[chunk.session], s) for s in self._switches),
                 blocks=memory.blocks,
             )
             for chunk, memory in zip(batch, memories, strict=True)
@@ -189,6 +193,10 @@ class BlockEngine(Generic[A]):
             some = self._program.run([parts[place] for place in places], span)
             outputs.update(zip(places, some, strict=True))
         return [outputs[place] for place in range(len(parts))]
+
+    def trim(self, session: SessionId) -> None:
+        """Give back what the session reserved beyond its length."""
+        self._cache.trim(session)
 
     def truncate(self, session: SessionId, position: int) -> None:
         """Forget everything from `position` on."""

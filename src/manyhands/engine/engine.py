@@ -74,11 +74,13 @@ class Engine(Protocol):
         at: int = 0,
         span: Span | None = None,
     ) -> None:
-        """Begin a memory for at most `limit` tokens: empty, or `parent`'s first `at` tokens.
+        """Begin a memory for `limit` tokens: empty, or beginning with `parent`'s first `at` tokens.
 
-        Only the layers of `span` are run for this session (all that are loaded, if None); a parent
-        must have the same. Raises UserError when the session is open already, `span` is not held,
-        or `parent` holds fewer than `at`.
+        All it may ever need is set aside now; what it shares with its parent, who may go on or be
+        closed, counts once. Only the layers of `span` are run for this session (all that are
+        loaded, if None); a parent must have the same. Raises UserError when the session is open
+        already, `span` is not held, or `parent` holds fewer than `at`, MemoryFull when there is no
+        room now, ResourceError when there never is.
         """
 
     def close(self, session: SessionId) -> None:
@@ -93,6 +95,9 @@ class Engine(Protocol):
         Raises SessionUnknown, ContextOverflow (over the limit), UserError (position > length, token
         id outside the vocabulary, hidden of the wrong shape).
         """
+
+    def trim(self, session: SessionId) -> None:
+        """Give back what a session set aside beyond its length, which becomes its limit."""
 
     def truncate(self, session: SessionId, position: int) -> None:
         """Forget everything from `position` on; no error when memory is shorter."""

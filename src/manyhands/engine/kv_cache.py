@@ -1,22 +1,27 @@
-"""Key/value memory of all sessions, under one byte budget that is checked before use.
+"""Key/value memory of all sessions: arrays that never move, in pages that are counted and shared.
 
-Arrays are made by whoever allocates (numpy or torch), one pair a session and block:
-keys [kv_heads, C, key_width], values [kv_heads, C, value_width], C tokens of capacity. Blocks with
-a window keep every token for now, and the engine masks them: simple and true, not yet small. Knows
-nothing of what the numbers mean.
+A session's memory is a range of addresses as long as a session may get, one pair of arrays a block:
+keys [kv_heads, C, key_width], values [kv_heads, C, value_width], C tokens. Only what was written
+takes memory, so nothing is copied as a session grows, and attention reads one piece. A session that
+begins as another did shows that one's pages at the same place. Blocks with a window keep every
+token for now, and the engine masks them: simple and true, not yet small. Knows nothing of what the
+numbers mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import mmap
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from manyhands.domain.ids import SessionId, short
+from manyhands.engine.page_table import PAGE_TOKENS, Page, PageTable, pages_of
+from manyhands.engine.pages import PAGESIZE, RESERVES_FREELY, Range
 from manyhands.errors import ContextOverflow, ResourceError, SessionUnknown, UserError
 
-CHUNK_TOKENS = 64
-GROWTH = 1.5
+MOST_RUNS = 4
+"""Ranges of other sessions that one session shows."""
 
 
 class Array(Protocol):
@@ -35,6 +40,12 @@ class Array(Protocol):
 
 A = TypeVar("A", bound=Array)
 
+View = Callable[[mmap.mmap, int, tuple[int, int, int]], A]
+"""(buffer, offset in bytes, [tokens, heads, width]) -> the array there, as [heads, tokens, width].
+
+A width may be 0: then there is nothing in the buffer.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class BlockShape:
@@ -50,39 +61,45 @@ class BlockShape:
         return self.heads * (self.key_width + self.value_width)
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Bytes [first, last) of a range: an array of rows [heads, width], one a token."""
+
+    first: int
+    last: int
+    heads: int
+    width: int
+    row_bytes: int
+
+
 @dataclass(slots=True)
 class Memory(Generic[A]):
     """One session's memory: `blocks` holds a (keys, values) pair for each of its `shapes`.
 
-    `capacity` tokens fit in every block; `held_bytes` is what all arrays take.
+    `pages` are what it may fill, `home` is the range its own pages are in.
     """
 
     limit: int
     shapes: tuple[BlockShape, ...]
+    home: Range
+    places: list[_Place]
     blocks: list[tuple[A, A]]
+    pages: list[Page[Range]]
     length: int = 0
-    capacity: int = 0
-    held_bytes: int = 0
 
 
 class KvCache(Generic[A]):
     """All sessions' memories. Every method that raises has changed nothing.
 
-    Bytes are counted by capacity, which is what is allocated. Memories grow block by block, so that
-    only one block of one session exists twice for a moment; that moment is not counted.
+    `context` is the most tokens any session may hold.
     """
 
-    def __init__(
-        self,
-        budget_bytes: int,
-        element_bytes: int,
-        allocate: Callable[[int, int, int], A],
-    ) -> None:
-        self._budget_bytes = budget_bytes
+    def __init__(self, budget_bytes: int, element_bytes: int, context: int, view: View[A]) -> None:
+        self._table: PageTable[Range] = PageTable(budget_bytes)
         self._element_bytes = element_bytes
-        self._allocate = allocate
+        self._context = context
+        self._view = view
         self._memories: dict[SessionId, Memory[A]] = {}
-        self._used_bytes = 0
 
     @property
     def element_bytes(self) -> int:
@@ -91,7 +108,7 @@ class KvCache(Generic[A]):
 
     def room(self) -> int:
         """Bytes still free."""
-        return self._budget_bytes - self._used_bytes
+        return self._table.room()
 
     def open(
         self,
@@ -101,10 +118,10 @@ class KvCache(Generic[A]):
         parent: SessionId | None = None,
         at: int = 0,
     ) -> None:
-        """Begin a memory for at most `limit` tokens, empty or a copy of `parent`'s first `at`.
+        """Begin a memory for `limit` tokens, empty or with `parent`'s first `at`, not copied.
 
         The parent must have the same shapes. Raises UserError (open already, parent holds fewer),
-        ContextOverflow (at > limit), SessionUnknown (no such parent), ResourceError.
+        ContextOverflow (at > limit), SessionUnknown (no such parent), MemoryFull, ResourceError.
         """
         if session in self._memories:
             raise UserError(f"session {short(session)} is open already; close it first")
@@ -115,27 +132,39 @@ class KvCache(Generic[A]):
         if not 0 <= at <= held:
             whom = "nothing" if parent is None else f"session {short(parent)}"
             raise UserError(
-                f"cannot copy {at} tokens: {whom} holds {held}; ask for at most that many"
+                f"cannot share {at} tokens: {whom} holds {held}; ask for at most that many"
             )
         if at > limit:
-            raise ContextOverflow(f"{at} tokens to copy are over the session's limit of {limit}")
-        capacity, kept = min(_chunks(at), limit), tuple(shapes)
-        self._need(capacity * self._token_bytes(kept))
-        memory: Memory[A] = Memory(limit, kept, [self._pair(shape, 0) for shape in kept])
-        if source is not None and at:
-            try:
-                self._enlarge(memory, capacity, source.blocks, at)
-            except ResourceError:
-                self._used_bytes -= memory.held_bytes
-                raise
-            memory.length = at
-        self._memories[session] = memory
+            raise ContextOverflow(f"{at} tokens to share are over the session's limit of {limit}")
+        self._memories[session] = self._begun(limit, tuple(shapes), source, at)
+
+    def __deepcopy__(self, seen: dict[int, Any]) -> KvCache[A]:
+        """Every session's numbers as they are now; what sessions shared, the copy holds twice."""
+        budget_bytes = self._table.budget_bytes
+        twin = KvCache(budget_bytes, self._element_bytes, self._context, self._view)
+        seen[id(self)] = twin
+        for session, memory in self._memories.items():
+            twin.open(session, memory.limit, memory.shapes)
+            copied, length = twin.memory(session), memory.length
+            for ours, theirs in zip(memory.blocks, copied.blocks, strict=True):
+                for source, target in zip(ours, theirs, strict=True):
+                    target[:, :length] = source[:, :length]
+            copied.length = length
+        return twin
 
     def close(self, session: SessionId) -> None:
         """Free a session's memory; unknown sessions are no error."""
         memory = self._memories.pop(session, None)
         if memory is not None:
-            self._used_bytes -= memory.held_bytes
+            self._give_back(memory.pages, memory.places)
+
+    def trim(self, session: SessionId) -> None:
+        """Give back what the session has beyond its length, which becomes its limit."""
+        memory = self.memory(session)
+        count = pages_of(memory.length)
+        memory.limit = memory.length
+        beyond, memory.pages = memory.pages[count:], memory.pages[:count]
+        self._give_back(beyond, memory.places)
 
     def memory(self, session: SessionId) -> Memory[A]:
         """A session's memory. Raises SessionUnknown."""
@@ -145,84 +174,116 @@ class KvCache(Generic[A]):
         return memory
 
     def truncate(self, session: SessionId, position: int) -> None:
-        """Forget all from `position` on; capacity stays. Raises SessionUnknown, UserError."""
+        """Forget all from `position` on; pages stay. Raises SessionUnknown, UserError."""
         memory = self.memory(session)
         if position < 0:
             raise UserError(f"cannot truncate at {position}; positions start at 0")
         memory.length = min(memory.length, position)
 
-    def reserve(self, ends: Sequence[tuple[SessionId, int]]) -> None:
-        """Make room for each session to hold `end` tokens: for all of them or, raising, for none.
+    def write_at(self, session: SessionId, position: int, end: int) -> None:
+        """Make positions [position, end) the session's own to write: shared pages are replaced.
 
-        Grows by half in chunks of 64 tokens; when that is over the budget, by what is needed only.
-        Raises SessionUnknown, ContextOverflow, ResourceError.
+        Raises SessionUnknown, ContextOverflow; MemoryFull and ResourceError only where the session
+        writes over what it shares.
         """
-        growing: list[tuple[Memory[A], int]] = []
-        for session, end in ends:
-            memory = self.memory(session)
-            if end > memory.limit:
-                raise ContextOverflow(
-                    f"session {short(session)} would hold {end} tokens, its limit is "
-                    f"{memory.limit}; open it with a larger limit or send less"
-                )
-            if end > memory.capacity:
-                growing.append((memory, end))
-        if not growing:
-            return
-        capacities = [
-            min(_chunks(max(end, int(memory.capacity * GROWTH))), memory.limit)
-            for memory, end in growing
-        ]
-        if self._growth_bytes(growing, capacities) > self.room():
-            capacities = [min(_chunks(end), memory.limit) for memory, end in growing]
-            self._need(self._growth_bytes(growing, capacities))
-        for (memory, _), capacity in zip(growing, capacities, strict=True):
-            self._enlarge(memory, capacity, memory.blocks, memory.length)
-
-    def _growth_bytes(self, growing: list[tuple[Memory[A], int]], capacities: list[int]) -> int:
-        return sum(
-            (capacity - memory.capacity) * self._token_bytes(memory.shapes)
-            for (memory, _), capacity in zip(growing, capacities, strict=True)
-        )
-
-    def _token_bytes(self, shapes: Sequence[BlockShape]) -> int:
-        return self._element_bytes * sum(shape.elements for shape in shapes)
-
-    def _need(self, needed_bytes: int) -> None:
-        if needed_bytes > self.room():
-            raise ResourceError(
-                f"key/value memory needs {needed_bytes} bytes more, {self.room()} of "
-                f"{self._budget_bytes} are free ({len(self._memories)} sessions open); end other "
-                "answers, ask for fewer tokens, or raise kv_bytes (Settings(kv_bytes=…))"
+        memory = self.memory(session)
+        if end > memory.limit:
+            raise ContextOverflow(
+                f"session {short(session)} would hold {end} tokens, its limit is {memory.limit}; "
+                "open it with a larger limit or send less"
             )
+        touched = memory.pages[position // PAGE_TOKENS :]
+        if any(page.users > 1 or page.home is not memory.home for page in touched):
+            fresh = self._begun(memory.limit, memory.shapes, memory, position)
+            self._give_back(memory.pages, memory.places)
+            self._memories[session] = fresh
 
-    def _pair(self, shape: BlockShape, capacity: int) -> tuple[A, A]:
-        return (
-            self._allocate(shape.heads, capacity, shape.key_width),
-            self._allocate(shape.heads, capacity, shape.value_width),
-        )
+    def _begun(
+        self, limit: int, shapes: tuple[BlockShape, ...], source: Memory[A] | None, at: int
+    ) -> Memory[A]:
+        """A memory with the first `at` tokens of `source`: whole pages are shown, the rest copied.
 
-    def _enlarge(
-        self, memory: Memory[A], capacity: int, source: list[tuple[A, A]], length: int
-    ) -> None:
-        """Give every block `capacity` tokens, holding the first `length` of `source`."""
-        for place, shape in enumerate(memory.shapes):
-            try:
-                keys, values = self._pair(shape, capacity)
-            except MemoryError as fault:
-                raise ResourceError(
-                    f"the system has no memory for {capacity * self._token_bytes(memory.shapes)} "
-                    "bytes of keys and values though the budget has; lower kv_bytes or free memory"
-                ) from fault
-            if length:
-                keys[:, :length] = source[place][0][:, :length]
-                values[:, :length] = source[place][1][:, :length]
-            added = capacity - memory.blocks[place][0].shape[1]
-            memory.blocks[place] = (keys, values)
-            memory.held_bytes += added * shape.elements * self._element_bytes
-            self._used_bytes += added * shape.elements * self._element_bytes
-        memory.capacity = capacity
+        Once there is room for all of it, nothing fails but the system.
+        """
+        page_bytes = PAGE_TOKENS * self._element_bytes * sum(shape.elements for shape in shapes)
+        shared = [] if source is None else _shareable(source.pages[: at // PAGE_TOKENS])
+        self._table.check(limit, page_bytes, len(shared))
+        tokens = self._context if RESERVES_FREELY else limit
+        places = self._places(shapes, tokens)
+        try:
+            home = Range(places[-1].last if places else 1)
+            if source is not None and at:
+                _fill(home, places, source, shared, at)
+        except MemoryError as fault:
+            raise ResourceError(
+                f"the system has no memory for {limit} tokens of keys and values though the budget "
+                f"has ({fault}); lower kv_bytes or free memory"
+            ) from fault
+        arrays = [
+            self._view(home.buffer, place.first, (tokens, place.heads, place.width))
+            for place in places
+        ]
+        blocks = list(zip(arrays[::2], arrays[1::2], strict=True))
+        pages = self._table.give(limit, page_bytes, home, shared)
+        return Memory(limit, shapes, home, places, blocks, pages, at)
+
+    def _places(self, shapes: Sequence[BlockShape], tokens: int) -> list[_Place]:
+        """Where each array of `tokens` tokens lies in a range, each from a system's page on."""
+        places: list[_Place] = []
+        end = 0
+        for shape in shapes:
+            for width in (shape.key_width, shape.value_width):
+                row_bytes = shape.heads * width * self._element_bytes
+                first, end = end, end + -(-tokens * row_bytes // PAGESIZE) * PAGESIZE
+                places.append(_Place(first, end, shape.heads, width, row_bytes))
+        return places
+
+    def _give_back(self, pages: Iterable[Page[Range]], places: Sequence[_Place]) -> None:
+        """Free pages at once, also where their range lives on because others read a part of it."""
+        for home, first, last in _runs(self._table.take_back(pages)):
+            for place in places:
+                row_bytes = PAGE_TOKENS * place.row_bytes
+                end = min(place.first + last * row_bytes, place.last)
+                home.drop(place.first + first * row_bytes, end)
 
 
-def _chunks(tokens: int) -> int:
-    return -(-tokens // CHUNK_TOKENS) * CHUNK_TOKENS
+def _shareable(pages: Sequence[Page[Range]]) -> list[Page[Range]]:
+    """Those pages from the front that can be shown: of so many ranges only, for each is a mapping
+    more in every array, and a process may have 65,530 of them on Linux.
+    """
+    runs = [run for run in _runs(pages) if run[0].can_be_shown][:MOST_RUNS]
+    return list(pages[: runs[-1][2]]) if runs else []
+
+
+def _runs(pages: Iterable[Page[Range]]) -> list[tuple[Range, int, int]]:
+    """Neighbouring pages of one range as (range, first, last)."""
+    runs: list[tuple[Range, int, int]] = []
+    for page in pages:
+        if runs and runs[-1][0] is page.home and runs[-1][2] == page.number:
+            runs[-1] = (page.home, runs[-1][1], page.number + 1)
+        else:
+            runs.append((page.home, page.number, page.number + 1))
+    return runs
+
+
+def _fill(
+    home: Range,
+    places: Sequence[_Place],
+    source: Memory[A],
+    shared: Sequence[Page[Range]],
+    at: int,
+) -> None:
+    """Let `home` hold the first `at` tokens of `source`, `shared` pages without a copy."""
+    mine, theirs = memoryview(home.buffer), memoryview(source.home.buffer)
+    runs = _runs(shared)
+    for place, origin in zip(places, source.places, strict=True):
+        done, row_bytes = 0, PAGE_TOKENS * place.row_bytes
+        shown = [
+            home.show(other, place.first + first * row_bytes, place.first + last * row_bytes)
+            for other, first, last in runs
+        ]
+        end = place.first + at * place.row_bytes
+        for begin, until in (*shown, (end, end)):
+            size = begin - place.first - done
+            mine[place.first + done : begin] = theirs[origin.first + done :][:size]
+            done = until - place.first

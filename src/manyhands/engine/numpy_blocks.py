@@ -6,9 +6,11 @@ a bfloat16 file takes twice its bytes in memory. Knows nothing of sessions: `blo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from mmap import mmap
 from typing import Any
 
 import numpy as np
@@ -41,7 +43,6 @@ from manyhands.engine.layer_weights import (
 from manyhands.engine.numpy_latent import attend_latent, split_latent
 from manyhands.engine.numpy_math import ARITHMETIC, attend, norm, rotate, rotation
 from manyhands.engine.numpy_moe import feed
-from manyhands.engine.pages import LEAST_BYTES, fresh_pages
 from manyhands.engine.served import check_served
 from manyhands.engine.weights import read_float32, stack_float32
 from manyhands.errors import BadSetting
@@ -64,7 +65,7 @@ def load(
         raise BadSetting(f"numpy_blocks has no option {', '.join(options)}; it has device")
     check_served(spec, span)
     program = _Program(spec, span, weights)
-    cache = KvCache(kv_bytes, 4, _empty)
+    cache = KvCache(kv_bytes, 4, spec.context, _view)
     return BlockEngine(spec, span, program, cache, device)
 
 
@@ -81,11 +82,10 @@ def profile(weights: str, weight_format: str, wire_codec: str) -> Profile:
     )
 
 
-def _empty(heads: int, tokens: int, width: int) -> Float32:
-    size_bytes = heads * tokens * width * 4
-    if size_bytes < LEAST_BYTES:
-        return np.empty((heads, tokens, width), np.float32)
-    return np.frombuffer(fresh_pages(size_bytes), np.float32).reshape(heads, tokens, width)
+def _view(buffer: mmap, offset: int, shape: tuple[int, int, int]) -> Float32:
+    count = math.prod(shape)
+    flat = np.frombuffer(buffer, np.float32, count, offset) if count else np.empty(0, np.float32)
+    return flat.reshape(shape).transpose(1, 0, 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,11 @@ Hidden states come and go as float32 numpy. Knows nothing of sessions: `blocks` 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from mmap import mmap
 from typing import Any, Literal
 
 import numpy as np
@@ -38,7 +40,6 @@ from manyhands.engine.layer_weights import (
     read_embed,
     read_head,
 )
-from manyhands.engine.pages import LEAST_BYTES, fresh_pages
 from manyhands.engine.served import check_served
 from manyhands.engine.torch_latent import attend_latent, split_latent
 from manyhands.engine.torch_linear import Linear, is_packed, low_precision_is_native
@@ -89,13 +90,14 @@ def load(
     chosen = _DTYPES[resolve_dtype(dtype, spec, span, weights)]
     program = _Program(spec, span, TorchReader(weights, chosen), chosen)
 
-    def allocate(heads: int, tokens: int, width: int) -> Tensor:
-        size_bytes = heads * tokens * width * chosen.itemsize
-        if size_bytes < LEAST_BYTES:
-            return torch.empty(heads, tokens, width, dtype=chosen)
-        return torch.frombuffer(fresh_pages(size_bytes), dtype=chosen).view(heads, tokens, width)
+    def view(buffer: mmap, offset: int, shape: tuple[int, int, int]) -> Tensor:
+        count = math.prod(shape)
+        if not count:
+            return torch.empty(shape, dtype=chosen).transpose(0, 1)
+        flat = torch.frombuffer(buffer, dtype=chosen, count=count, offset=offset)
+        return flat.view(shape).transpose(0, 1)
 
-    cache = KvCache(kv_bytes, chosen.itemsize, allocate)
+    cache = KvCache(kv_bytes, chosen.itemsize, spec.context, view)
     return BlockEngine(spec, span, program, cache, device)
 
 

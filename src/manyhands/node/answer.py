@@ -115,7 +115,9 @@ class Answer:
             )
         limit = min(context, len(request.prompt) + request.max_tokens)
         stops = StopStrings(request.stop)
-        session = await self._owner.open(self._model, request.sampling, len(request.prompt), limit)
+        session = await self._owner.open(
+            self._model, request.sampling, len(request.prompt), limit, request.prompt
+        )
         try:
             async for token in speak(
                 session,
@@ -125,6 +127,7 @@ class Answer:
                 want=request.want,
                 draft=self._draft,
                 draft_tokens=self._draft_tokens,
+                held=session.length,
             ):
                 self.tokens.append(token)
                 self.kernels = session.kernels

@@ -41,17 +41,19 @@ async def speak(
     want: Want | None = None,
     draft: Draft = no_draft,
     draft_tokens: int = 0,
+    held: int = 0,
 ) -> AsyncIterator[Token]:
     """Feed the prompt, then yield tokens until an end token (not yielded) or `max_tokens`.
 
-    With `draft`, each step carries up to `draft_tokens` guesses; the head's own draws decide how
-    many of them were right. Raises UserError for an empty prompt, and what Session.run raises.
+    The session was opened with the first `held` tokens of the prompt. With `draft`, each step
+    carries up to `draft_tokens` guesses; the head's own draws decide how many of them were right.
+    Raises UserError for an empty prompt, and what Session.run raises.
     """
     if not prompt:
         raise UserError("the prompt is empty; give at least one token")
     asked = want or Want()
     text = [*prompt]
-    token = _tokens(await session.run(prompt, replace(asked, rows="last")))[0]
+    token = _tokens(await session.run(prompt[held:], replace(asked, rows="last")))[0]
     spoken = 0
     while spoken < max_tokens and token.id not in end_tokens:
         yield token

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from manyhands.domain.ids import ModelId, PeerId, SessionId
 from manyhands.domain.messages import Message, Renew
 from manyhands.domain.settings import Settings
 from manyhands.domain.work import Sampling
 from manyhands.errors import ContextOverflow
+from manyhands.node.beginnings import Beginnings
 from manyhands.node.model import Model
 from manyhands.node.peers import Clock, Loss
 from manyhands.node.ring import FromStage, Terms, View
 from manyhands.node.rules import ALL_RULES, Rules
 from manyhands.node.session import Session
+from manyhands.node.waiting_room import WaitingRoom
 from manyhands.plan.cost import Cost
 
 
@@ -35,6 +38,8 @@ class Owner:
         self._me, self._view, self._clock, self._settings = me, view, clock, settings
         self._chance, self._send, self._rules = chance, send, rules
         self._sessions: dict[SessionId, Session] = {}
+        self._beginnings = Beginnings(clock, settings.keep_s)
+        self._room = WaitingRoom(clock, chance, settings.admission_wait_s)
 
     async def run(self) -> None:
         """Renew the leases of open sessions; ends only by cancellation."""
@@ -44,22 +49,33 @@ class Owner:
                 for peer in session.ring.route.peers():
                     self._send(peer, Renew(name))
 
+    @property
+    def waiting(self) -> int:
+        """Sessions that wait for memory."""
+        return self._room.waiting
+
     async def open(
-        self, model: Model, sampling: Sampling, prompt_length: int, context_limit: int = 0
+        self,
+        model: Model,
+        sampling: Sampling,
+        prompt_length: int,
+        context_limit: int = 0,
+        prompt: Sequence[int] = (),
     ) -> Session:
         """A session whose every stage is ready; see Session.open for what is raised.
 
-        `context_limit` 0 is what the settings or the model allow. Raises ContextOverflow when more
-        is asked for than the model has.
+        It holds the beginning of `prompt` already, `length` tokens of it, when another session of
+        ours began the same. `context_limit` 0 is what the settings or the model allow. Raises
+        ContextOverflow when more is asked for than the model has, and MemoryFull when there is no
+        room for it anywhere within `admission_wait_s`.
         """
         limit = context_limit or self.context(model)
         if limit > self.context(model):
             raise ContextOverflow(
                 f"a context of {limit} tokens was asked for; {self.context(model)} are allowed"
             )
-        name = SessionId(f"{self._chance.getrandbits(128):032x}")
         terms = Terms(
-            session=name,
+            session=self._name(),
             owner=self._me,
             model=ModelId(model.id),
             spec=model.spec,
@@ -69,14 +85,24 @@ class Owner:
             context_limit=limit,
             cost=Cost(bytes_per_weight=model.bytes_per_weight, bytes_per_kv=model.bytes_per_kv),
         )
+        return await self._room.admit(lambda: self._begin(terms, prompt))
+
+    async def _begin(self, terms: Terms, prompt: Sequence[int]) -> Session:
+        """One try to open a session, under a new name, so that nothing of another try is mixed."""
+        live = list(self._sessions.values())
+        parent, shared = await self._beginnings.of(terms, prompt, live)
+        terms = replace(terms, session=self._name(), parent=parent, shared=shared)
         session = Session(terms, self._view, self._clock, self._settings, self._send, self._rules)
-        self._sessions[name] = session
+        self._sessions[terms.session] = session
         try:
-            await session.open()
+            await session.open(prompt[:shared])
         except BaseException:
-            self.close(session)
+            self._end(session)
             raise
         return session
+
+    def _name(self) -> SessionId:
+        return SessionId(f"{self._chance.getrandbits(128):032x}")
 
     def context(self, model: Model) -> int:
         """Tokens a session of this model may hold: what the model has, or less by the settings."""
@@ -84,6 +110,12 @@ class Owner:
 
     def close(self, session: Session) -> None:
         """Forget a session, here and at its stages."""
+        if session.terms.session in self._sessions:
+            self._beginnings.ended(session)
+        self._end(session)
+        self._room.freed()
+
+    def _end(self, session: Session) -> None:
         self._sessions.pop(session.terms.session, None)
         session.close()
 

@@ -11,12 +11,13 @@ import logging
 from dataclasses import replace
 
 from manyhands.domain.ids import PeerId, short
-from manyhands.domain.messages import Ready, Replay, Replayed, Rewire
+from manyhands.domain.messages import Ready, Replay, Replayed, Rewire, SessionClose
 from manyhands.domain.work import Result, Route, SessionOpen, Stage, Want
-from manyhands.errors import DeadlinePassed, ManyhandsError, NoStandIn
+from manyhands.errors import DeadlinePassed, ManyhandsError, MemoryFull, NoStandIn
 from manyhands.node.ring import Ring
 from manyhands.node.setback import Setback
 from manyhands.node.stage import history_digest
+from manyhands.plan.cost import span_s
 from manyhands.plan.recovery import OWNER, Facts, ReplaySpan, chunks, new_route, replays, stand_ins
 from manyhands.plan.routing import route_s
 
@@ -39,6 +40,7 @@ class Recovery:
         self._ready_s = 0.0
         self._refused: set[tuple[frozenset[PeerId], str]] = set()
         self._complained: set[PeerId] = set()
+        self._is_open = False
 
     def progressed(self) -> None:
         """A new token came: time and tries are counted anew."""
@@ -83,6 +85,8 @@ class Recovery:
                 )
             deadline_s = self._began_s + ring.settings.recovery_deadline_s
             route = await self._find_route(setback, deadline_s)
+            if setback is not None and setback.cause is not None:
+                self._release(route)
             try:
                 lengths = await self._take_up(route)
                 await self._refill(lengths)
@@ -90,7 +94,16 @@ class Recovery:
                 setback = another
             else:
                 self._ready_s = ring.clock()
+                self._is_open = True
                 return
+
+    def _release(self, route: Route) -> None:
+        """What others of the old route set aside for us, one having refused, is free again."""
+        ring = self._ring
+        for peer in ring.route.peers():
+            if peer not in route.peers():
+                ring.send(peer, SessionClose(ring.terms.session))
+                ring.opened = {stage for stage in ring.opened if stage.peer != peer}
 
     def _note(self, setback: Setback) -> None:
         """Suspect whom it names. What happens twice is no accident: a refusal is then raised, and
@@ -102,7 +115,7 @@ class Recovery:
         elif setback.said_by is not None:
             self._complained.add(setback.said_by)
         self._ring.suspicions.add(setback)
-        if setback.cause is not None:
+        if setback.cause is not None and not self._may_wait(setback):
             refusal = (setback.lost, setback.cause.code)
             if refusal in self._refused:
                 raise setback.cause
@@ -116,10 +129,14 @@ class Recovery:
             route = self._plan()
             if route is not None:
                 return route
-            if setback is not None and setback.cause is not None:
-                raise setback.cause  # waiting brings back who is lost, not who refuses
             now_s = ring.clock()
-            if now_s >= give_up_s:
+            is_late = now_s >= give_up_s
+            if setback is not None and setback.cause is not None:
+                # Waiting brings back who is lost, not who refuses, unless it is for memory.
+                is_late = is_late or not self._may_wait(setback)
+                if is_late:
+                    raise setback.cause
+            if is_late:
                 raise NoStandIn(
                     f"nobody can hold all layers of the model"
                     f"{f' ({setback})' if setback is not None else ''}; "
@@ -132,6 +149,10 @@ class Recovery:
                     await ring.view.changed()
             except TimeoutError:
                 continue
+
+    def _may_wait(self, setback: Setback) -> bool:
+        """An open session waits for a full stand-in; one that is not open yet holds nothing."""
+        return self._is_open and isinstance(setback.cause, MemoryFull)
 
     def _plan(self) -> Route | None:
         ring, terms = self._ring, self._ring.terms
@@ -176,11 +197,19 @@ class Recovery:
         return [lengths.get(number, 0) for number in range(len(route))]
 
     def _expect(self, route: Route) -> None:
-        """Tell the watch how long the plan thinks that one chunk takes."""
+        """Tell the watch how long the plan thinks that one chunk takes, and choose its size."""
         ring = self._ring
         swarm, cost = ring.view.swarm, replace(ring.terms.cost, tokens=ring.settings.chunk_tokens)
-        if all(stage.peer in swarm.peers for stage in route.stages):
-            ring.liveness.expect(route_s(swarm, ring.terms.spec, ring.terms.owner, route, cost))
+        spec, peers = ring.terms.spec, swarm.peers
+        if any(stage.peer not in peers for stage in route.stages):
+            return
+        ring.liveness.expect(route_s(swarm, spec, ring.terms.owner, route, cost))
+
+        def predict(tokens: int) -> list[float]:
+            step = replace(cost, tokens=tokens, context=ring.confirmed)
+            return [span_s(spec, s.span, peers[s.peer].device, step) for s in route.stages]
+
+        ring.pace.begin(predict)
 
     def _label(self, stage: Stage) -> None:
         record = self._ring.view.swarm.peers.get(stage.peer)
@@ -206,6 +235,8 @@ class Recovery:
             sampling=terms.sampling,
             prompt_length=terms.prompt_length,
             lease_s=ring.settings.lease_s,
+            parent=terms.parent,
+            parent_position=terms.shared,
         )
 
     def _usable(self, ready: Ready) -> int:
@@ -226,7 +257,7 @@ class Recovery:
         """
         ring = self._ring
         spans = replays(lengths, ring.confirmed)
-        size = ring.settings.chunk_tokens
+        size = ring.pace.tokens
         counts = [len(list(chunks(span.first, span.last, size))) for span in spans]
         ring.sequence = max(counts, default=0)
         for span, count in zip(spans, counts, strict=True):
@@ -241,7 +272,7 @@ class Recovery:
 
     def _send_replay(self, span: ReplaySpan, sequence: int) -> None:
         """Ask the stage before to replay its journal; before the first stage, that is us."""
-        ring, size = self._ring, self._ring.settings.chunk_tokens
+        ring, size = self._ring, self._ring.pace.tokens
         if span.source == OWNER:
             for number, (first, last) in enumerate(chunks(span.first, span.last, size)):
                 ring.send_step(

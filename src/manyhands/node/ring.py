@@ -32,6 +32,7 @@ from manyhands.domain.tensor_frame import TensorFrame
 from manyhands.domain.work import Result, Route, Sampling, Stage, Step, Want
 from manyhands.errors import BadSampling, ContextOverflow, from_code
 from manyhands.node.liveness import Liveness
+from manyhands.node.pace import Pace
 from manyhands.node.peers import Clock, Loss
 from manyhands.node.rules import Rules
 from manyhands.node.setback import Setback, Suspicions
@@ -51,7 +52,10 @@ class View(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What does not change in a session's life. `cost` has the sizes of the model's numbers."""
+    """What does not change in a session's life. `cost` has the sizes of the model's numbers.
+
+    It begins with the first `shared` tokens of its `parent`, wherever a stage holds them.
+    """
 
     session: SessionId
     owner: PeerId
@@ -62,6 +66,8 @@ class Terms:
     prompt_length: int
     context_limit: int
     cost: Cost
+    parent: SessionId | None = None
+    shared: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +108,7 @@ class Ring:
         self.kernels: dict[str, None] = {}
         self.suspicions = Suspicions(clock, settings.forgive_after_s)
         self.liveness = Liveness(clock, settings)
+        self.pace = Pace(settings)
         self._inbox: deque[FromStage | PeerDown] = deque()
         self._arrived = asyncio.Event()
 

@@ -5,6 +5,7 @@ Knows nothing of text, sampling or how a route is found.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -37,6 +38,8 @@ class Session:
         self.ring = Ring(terms, view, clock, settings, send, rules)
         self.recovery = Recovery(self.ring)
         self._settings = settings
+        self._moved = asyncio.Event()
+        self._is_running = False
 
     @property
     def terms(self) -> Terms:
@@ -53,13 +56,24 @@ class Session:
         """Kernel sets that took part so far: the label of the answer."""
         return tuple(self.ring.kernels)
 
-    async def open(self) -> None:
-        """Find a route and make every stage ready.
+    async def open(self, beginning: Sequence[int] = ()) -> None:
+        """Find a route and make every stage ready, holding `beginning`.
+
+        Stages take from the session's parent what they hold of it; the rest is run.
 
         Raises NoStandIn when the model is not covered, ResourceError when nobody has the memory,
         DeadlinePassed when stages do not get ready in time.
         """
+        self.ring.tokens[:] = beginning
+        self.ring.confirmed = len(beginning)
         await self.recovery.run(None)
+
+    async def computed(self, count: int) -> int:
+        """Wait while the first `count` tokens are being computed; how many all stages hold then."""
+        while self._is_running and self.ring.confirmed < count:
+            self._moved.clear()
+            await self._moved.wait()
+        return self.ring.confirmed
 
     async def run(
         self,
@@ -91,13 +105,18 @@ class Session:
         ring.tokens[first:] = token_ids
         ring.resume()
         results: list[Result] = []
-        while True:
-            try:
-                await self._feed(first, results, want, allowed, targets)
-            except Setback as setback:
-                await self.recovery.run(setback)
-            else:
-                return results
+        self._is_running = True
+        try:
+            while True:
+                try:
+                    await self._feed(first, results, want, allowed, targets)
+                except Setback as setback:
+                    await self.recovery.run(setback)
+                else:
+                    return results
+        finally:
+            self._is_running = False
+            self._moved.set()
 
     def rewind(self, length: int) -> None:
         """Forget tokens from `length` on (a rejected draft); the next step cuts stages' memory."""
@@ -127,9 +146,10 @@ class Session:
             peer = self.ring.route.stages[-1].peer
             raise Setback(f"peer {short(peer)} answers nonsense", lost=frozenset({peer}))
 
-    def _rows_at_once(self, want: Want) -> int:
-        """Tokens in one step: no more than whose answer fits into one frame."""
-        size = self._settings.chunk_tokens
+    def _rows_at_once(self, want: Want, allowed: TensorFrame | None) -> int:
+        """Tokens in one step: no more than hold up others for long, or than one frame answers."""
+        is_masked = allowed is not None and want.rows == "all"  # a mask is not cut into chunks
+        size = self._settings.chunk_tokens if is_masked else self.ring.pace.tokens
         if want.logits and want.rows == "all":
             row_bytes = 4 * self.terms.spec.vocabulary
             size = min(size, max(1, CAPS[Kind.RESULT].payload // row_bytes))
@@ -144,13 +164,13 @@ class Session:
         targets: Sequence[int],
     ) -> None:
         """Send what is not confirmed in chunks, a few in flight, and take in the answers."""
-        ring, size = self.ring, self._rows_at_once(want)
+        ring = self.ring
         window = self._settings.window_chunks if ring.rules.limit_window else len(ring.tokens)
         in_flight: deque[tuple[int, int]] = deque()
         position, last = ring.confirmed, len(ring.tokens)
         while ring.confirmed < last:
             while position < last and len(in_flight) < window:
-                after = min(position + size, last)
+                after = min(position + self._rows_at_once(want, allowed), last)
                 wanted = want if want.rows == "all" or after == last else NOTHING
                 sequence = ring.send_step(
                     position,
@@ -167,7 +187,9 @@ class Session:
                 wanted = want if want.rows == "all" or after == last else NOTHING
                 self._check(message, wanted, after - ring.confirmed)
                 in_flight.popleft()
+                ring.pace.took(after - ring.confirmed, message.compute_s)
                 ring.confirmed = after
+                self._moved.set()
                 ring.liveness.progressed()
                 self.recovery.progressed()
                 if want.rows != "none" and (want.rows == "all" or after == last):

@@ -20,6 +20,9 @@ from manyhands.domain.tensor_frame import TensorFrame
 from manyhands.domain.work import Route, Sampling, SessionOpen, Stage, Step
 from manyhands.node.rules import ALL_RULES, Rules
 
+PAGE_ROWS = 64
+"""Rows in one page of a journal."""
+
 
 class Ruling(Enum):
     """What to do with a step: run it, forget it (old), or tell the owner what is missing."""
@@ -35,44 +38,62 @@ def history_digest(token_ids: Sequence[int]) -> str:
 
 
 class Journal:
-    """Encoded rows by position. A codec gives every row the same number of bytes."""
+    """Encoded rows by position, in pages that forks share. A codec gives all rows as many bytes.
+
+    A full page is never written to again, so whoever has it may keep it; a page begun is nobody
+    else's.
+    """
 
     def __init__(self) -> None:
-        self._rows = bytearray()
+        self.pages: list[bytearray] = []
         self._codec = ""
         self._width = 0
         self._row_bytes = 0
 
     @property
     def size_bytes(self) -> int:
-        """Bytes kept."""
-        return len(self._rows)
+        """Bytes kept, what is shared with others included."""
+        return sum(len(page) for page in self.pages[-1:]) + self._page_bytes * max(
+            0, len(self.pages) - 1
+        )
+
+    @property
+    def _page_bytes(self) -> int:
+        return PAGE_ROWS * self._row_bytes
 
     def append(self, frame: TensorFrame) -> None:
         """Keep the rows of one more chunk."""
         if not frame.shape[0]:
             return
         self._codec, self._width, self._row_bytes = frame.codec, frame.shape[1], frame.row_bytes
-        self._rows += frame.payload
+        left = memoryview(frame.payload)
+        while left:
+            if not self.pages or len(self.pages[-1]) == self._page_bytes:
+                self.pages.append(bytearray())
+            free = self._page_bytes - len(self.pages[-1])
+            self.pages[-1] += left[:free]
+            left = left[free:]
 
     def cut(self, position: int) -> None:
         """Forget rows from `position` on."""
-        del self._rows[position * self._row_bytes :]
+        whole, rest = divmod(position, PAGE_ROWS)
+        begun = self.pages[whole : whole + 1] if rest else []
+        self.pages[whole:] = [page[: rest * self._row_bytes] for page in begun]
 
     def rows(self, first: int, last: int) -> TensorFrame:
         """Rows [first, last) as they were sent."""
         size = self._row_bytes
-        return TensorFrame(
-            self._codec,
-            (last - first, self._width),
-            bytes(memoryview(self._rows)[first * size : last * size]),
-        )
+        pages = self.pages[first // PAGE_ROWS : -(-last // PAGE_ROWS)]
+        skipped = first // PAGE_ROWS * PAGE_ROWS
+        payload = b"".join(pages)[(first - skipped) * size : (last - skipped) * size]
+        return TensorFrame(self._codec, (last - first, self._width), payload)
 
     def copy(self, position: int) -> Journal:
-        """A journal with the first `position` rows of this one."""
+        """A journal with the first `position` rows of this one; whole pages are shared."""
         twin = Journal()
         twin._codec, twin._width, twin._row_bytes = self._codec, self._width, self._row_bytes
-        twin._rows = self._rows[: position * self._row_bytes]
+        twin.pages = list(self.pages)
+        twin.cut(position)
         return twin
 
 

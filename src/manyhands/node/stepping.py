@@ -164,8 +164,13 @@ class Stepping:
             refuse(self._send, memory.owner, one.step, unsendable)
 
     def _over_budget(self, size_bytes: int) -> ResourceError | None:
-        taken_bytes, budget_bytes = self._memories.journal_bytes(), self._settings.journal_bytes
-        if taken_bytes + size_bytes <= budget_bytes:
+        budget_bytes = self._settings.journal_bytes
+        if self._memories.journal_bytes_at_most() + size_bytes <= budget_bytes:
+            return None
+        while (taken_bytes := self._memories.journal_bytes()) + size_bytes > budget_bytes:
+            if not self._memories.discard_oldest():
+                break
+        else:
             return None
         return ResourceError(
             f"journals take {taken_bytes} of {budget_bytes} bytes, {size_bytes} more are needed; "

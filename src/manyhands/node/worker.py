@@ -1,25 +1,25 @@
 """The worker role: holds spans, runs other peers' steps through them, passes on what comes out.
 
-Everything that touches a session's memory goes through one queue, in order of arrival, so that a
-close or a new route never overtakes the step before it. Knows nothing of why a route is as it is.
+Openings, new routes and closes are worked off in order of arrival, before any step: they make the
+steps vanish that wait for what is over. Steps wait for their turn, each session's in its own order.
+Knows nothing of why a route is as it is.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, assert_never
 
-from manyhands.codec import codec
-from manyhands.domain.ids import PeerId, short
+from manyhands.domain.ids import PeerId, SessionId, short
 from manyhands.domain.messages import (
     Beat,
     LinkLost,
     Message,
-    Ready,
     Renew,
     Replay,
     Rewire,
@@ -29,21 +29,16 @@ from manyhands.domain.settings import Settings
 from manyhands.domain.span import Span
 from manyhands.domain.work import SessionOpen, Step
 from manyhands.engine.compute import Compute
-from manyhands.engine.engine import Engine
-from manyhands.errors import ManyhandsError, NotServed, ProtocolError, ResourceError, SessionUnknown
+from manyhands.errors import ManyhandsError, ProtocolError, ResourceError
 from manyhands.node.holdings import Holdings
 from manyhands.node.memories import Key, Memories
+from manyhands.node.opening import Opening
 from manyhands.node.peers import Clock
 from manyhands.node.rules import ALL_RULES, Rules
-from manyhands.node.stage import StageMemory
 from manyhands.node.stepping import Stepping, Taken, refuse
+from manyhands.node.turns import Place, Turns
 
 log = logging.getLogger(__name__)
-
-BATCH_STEPS = 32
-
-MOST_LEASES = 10
-"""Nobody may ask for a lease of more than this many of our own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +73,18 @@ class Worker:
         peers: Links,
         rules: Rules = ALL_RULES,
     ) -> None:
-        self._me, self._holdings, self._compute = me, holdings, compute
-        self._clock, self._settings = clock, settings
-        self._send, self._connect = peers.send, peers.connect
-        self._rules = rules
+        self._me, self._holdings = me, holdings
+        self._clock, self._settings, self._rules = clock, settings, rules
+        self._send = peers.send
         self._memories = Memories()
         self._stepping = Stepping(self._memories, compute, clock, settings, peers.send, rules)
+        self._opening = Opening(
+            me, holdings, self._memories, compute, clock, settings, peers.send, peers.connect, rules
+        )
         self._queue: deque[_Arrived] = deque()
+        self._turns: Turns[_Arrived] = Turns(clock, settings.chunk_tokens)
         self._arrived = asyncio.Event()
-        self._opening: dict[Key, SessionOpen] = {}
+        self._loading: dict[Key, SessionOpen] = {}
         self._tasks: asyncio.TaskGroup | None = None
 
     @property
@@ -100,10 +98,15 @@ class Worker:
             self._tasks = tasks
             tasks.create_task(self._beat())
             while True:
-                while not self._queue:
+                if self._memories.discarded:
+                    await self._opening.sweep()
+                if self._queue:
+                    await self._work_off()
+                elif self._turns:
+                    await self._steps()
+                else:
                     self._arrived.clear()
                     await self._arrived.wait()
-                await self._work_off()
 
     def receive(self, source: PeerId, message: Message, done: Callable[[], None]) -> None:
         """A message for a stage of this peer; never waits."""
@@ -117,11 +120,22 @@ class Worker:
                     return
                 if self._memories.of(message.session):
                     self._memories.announce(message.session, message.epoch)
+                if self._rules.drop_old_epochs:
+                    self._drop(message.session, message.epoch)
                 if isinstance(message, SessionOpen):
                     self._prepare(_Arrived(source, message, done), message)
                 else:
                     self._enqueue(_Arrived(source, message, done))
-            case Step() | Replay() | SessionClose():
+            case Step() | Replay():
+                # A replay sends what the steps before it leave behind.
+                tokens = len(message.token_ids) if isinstance(message, Step) else 0
+                place = message.session, message.stage
+                self._turns.add(place, message.epoch, tokens, _Arrived(source, message, done))
+                self._arrived.set()
+            case SessionClose(session):
+                for key, opening in list(self._loading.items()):
+                    if opening.session == session and opening.owner == source:
+                        del self._loading[key]
                 self._enqueue(_Arrived(source, message, done))
             case Renew(session):
                 for memory in self._memories.of(session):
@@ -141,6 +155,11 @@ class Worker:
         self._queue.append(arrived)
         self._arrived.set()
 
+    def _drop(self, session: SessionId, before_epoch: int | None = None) -> None:
+        """What waits of a session that is over, or of an epoch that is, vanishes."""
+        for arrived in self._turns.drop(session, before_epoch):
+            arrived.done()
+
     def _prepare(self, arrived: _Arrived, opening: SessionOpen) -> None:
         """Queue an opening; first load its span, beside the queue, if it is not held."""
         span = opening.route.stages[opening.stage].span
@@ -148,7 +167,7 @@ class Worker:
             self._enqueue(arrived)
             return
         try:
-            self._check(opening)
+            self._opening.check(opening)
         except ManyhandsError as error:
             refuse(self._send, arrived.source, opening, error)
             arrived.done()
@@ -157,7 +176,7 @@ class Worker:
             refuse(self._send, arrived.source, opening, ManyhandsError("this peer is starting"))
             arrived.done()
         else:
-            self._opening[opening.session, span] = opening
+            self._loading[opening.session, span] = opening
             self._tasks.create_task(self._load(arrived, opening, span))
 
     async def _load(self, arrived: _Arrived, opening: SessionOpen, span: Span) -> None:
@@ -171,24 +190,20 @@ class Worker:
             refuse(self._send, arrived.source, opening, ResourceError(repr(error)))
             arrived.done()
         else:
-            self._enqueue(arrived)
+            if self._loading.get((opening.session, span)) is opening:
+                self._enqueue(arrived)
+            else:  # closed, or opened anew, meanwhile
+                arrived.done()
         finally:
-            if self._opening.get((opening.session, span)) is opening:
-                del self._opening[opening.session, span]
+            if self._loading.get((opening.session, span)) is opening:
+                del self._loading[opening.session, span]
 
     async def _work_off(self) -> None:
-        """The next message, or the next steps that can be computed together."""
-        message = self._queue[0].message
-        if isinstance(message, Step):
-            waiting = len(self._queue)
-            try:
-                await self._steps()
-            except Exception:  # the role's top loop: no step may end the worker, or hold it up
-                log.exception("steps could not be worked off")
-                if len(self._queue) >= waiting:
-                    self._queue.popleft().done()
-            return
+        """The next message that is no step."""
         arrived = self._queue.popleft()
+        message = arrived.message
+        if isinstance(message, Step | Replay):
+            raise TypeError("steps and replays wait for their turn, not in this queue")
         try:
             self._check_owner(arrived.source, message)
             await self._control(message)
@@ -202,7 +217,7 @@ class Worker:
     def _refuse(
         self,
         source: PeerId,
-        message: SessionOpen | Rewire | Replay | SessionClose,
+        message: SessionOpen | Rewire | Step | Replay | SessionClose,
         error: ManyhandsError,
     ) -> None:
         if isinstance(message, SessionClose):
@@ -220,155 +235,75 @@ class Worker:
         if owners - {source}:
             raise ProtocolError(f"{short(source)} does not own session {short(message.session)}")
 
-    async def _control(self, message: SessionOpen | Rewire | Replay | SessionClose) -> None:
+    async def _control(self, message: SessionOpen | Rewire | SessionClose) -> None:
         match message:
             case SessionOpen():
-                await self._open(message)
+                await self._opening.open(message)
             case Rewire():
-                await self._rewire(message)
-            case Replay():
-                self._stepping.replay(message)
+                await self._opening.rewire(message)
             case SessionClose(session):
+                self._drop(session)
                 for memory in self._memories.of(session):
-                    await self._forget(memory)
+                    is_over = self._clock() - memory.heard_s > memory.lease_s  # nobody is there
+                    await (self._opening.forget if is_over else self._opening.end)(memory)
             case _:
                 assert_never(message)
 
-    async def _open(self, opening: SessionOpen) -> None:
-        span = opening.route.stages[opening.stage].span
-        known = self._memories.by_key.get((opening.session, span))
-        if known is not None:
-            await self._take_up(known, opening)
-            return
-        self._check(opening)
-        engine = self._engine_for(opening, span)
-        if engine is None:
-            raise SessionUnknown(f"span {span} of {short(opening.model)} is not held any more")
-        parent, at = opening.parent, opening.parent_position
-        memory = StageMemory(opening, self._clock(), self._rules)
-        memory.lease_s = min(opening.lease_s, MOST_LEASES * self._settings.lease_s)
-        source = self._memories.by_key.get((parent, span)) if parent is not None else None
-        if parent is not None:
-            if source is None or source.owner != opening.owner or source.length < at:
-                raise SessionUnknown(
-                    f"session {short(opening.session)} forks {short(parent)} at {at}, which is not "
-                    "held here; open it without a parent"
-                )
-            memory.tokens, memory.journal = source.tokens[:at], source.journal.copy(at)
-        forked = source.name if source is not None else None
-        await self._compute.run(
-            lambda: engine.open(memory.name, opening.context_limit, forked, at, span), 0.0
-        )
-        self._memories.add(memory, engine)
-        await self._drop_strays(memory)
-        self._ready(memory)
-
-    def _engine_for(self, opening: SessionOpen, span: Span) -> Engine | None:
-        """A fork stays in its parent's engine; else the smallest that covers the span."""
-        parent = opening.parent
-        source = self._memories.by_key.get((parent, span)) if parent is not None else None
-        if source is not None:
-            return self._memories.engine(source)
-        return self._holdings.find(opening.model, span)
-
-    def _check(self, opening: SessionOpen) -> None:
-        """Refuse what this peer cannot compute as the profile says."""
-        model = self._holdings.model(opening.model)
-        mine, asked = model.profile, opening.profile
-        if mine.weights != asked.weights or not asked.allows(mine.kernels):
-            raise NotServed(
-                f"the session asks for {asked.kernels} on weights {short(asked.weights)}; this "
-                f"peer computes {mine.kernels} on {short(mine.weights)}"
-            )
-        known = asked.wire_codec in codec.names()
-        if not known or codec.named(asked.wire_codec).takes != "numbers":
-            raise NotServed(f"codec {asked.wire_codec!r} carries no hidden states here")
-        if opening.context_limit > model.spec.context:
-            raise NotServed(
-                f"a context of {opening.context_limit} tokens was asked for; the model has "
-                f"{model.spec.context}"
-            )
-
-    async def _rewire(self, rewiring: Rewire) -> None:
-        span = rewiring.route.stages[rewiring.stage].span
-        memory = self._memories.by_key.get((rewiring.session, span))
-        if memory is None:
-            raise SessionUnknown(f"session {short(rewiring.session)} is not held on {span}")
-        await self._take_up(memory, rewiring)
-
-    async def _take_up(self, memory: StageMemory, rewiring: Rewire | SessionOpen) -> None:
-        """A newer epoch: cut the memory, keep what stays true, say what is held."""
-        if not memory.rewire(rewiring):
-            return
-        memory.heard_s = self._clock()
-        engine, length = self._memories.engine(memory), memory.length
-        try:
-            await self._compute.run(lambda: engine.truncate(memory.name, length), 0.0)
-        except SessionUnknown:
-            self._memories.remove(memory)  # what it held is gone: the owner must open it anew
-            raise
-        await self._drop_strays(memory)
-        self._ready(memory)
-
-    async def _drop_strays(self, memory: StageMemory) -> None:
-        """Free what this session holds here for spans that its newest route gives to others."""
-        ours = {s.span for s in memory.route.stages if s.peer == self._me}
-        for other in self._memories.of(memory.session):
-            if other.span not in ours and other.epoch < memory.epoch:
-                await self._forget(other)
-
-    def _ready(self, memory: StageMemory) -> None:
-        if memory.next_stage is not None:
-            self._connect(memory.next_stage.peer)
-        self._send(
-            memory.owner,
-            Ready(memory.session, memory.epoch, memory.stage, memory.length, memory.history()),
-        )
-
     async def _steps(self) -> None:
-        """Steps from the front of the queue that share an engine, one a session, together.
-
-        No more tokens than one chunk has: a batch must not take much longer than a step.
-        """
+        """The steps whose turn it is, together; first wait a moment for those about to come."""
+        wait_s = self._turns.patience_s()
+        if wait_s > 0:
+            self._arrived.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._arrived.wait()
+            return
+        began_s = self._clock()
+        arrived = self._turns.take(self._engine_number)
         taken: list[Taken] = []
-        engine: Engine | None = None
-        tokens = 0
-        while self._queue and len(taken) < BATCH_STEPS:
-            step = self._queue[0].message
-            if not isinstance(step, Step):
-                break
-            memory = self._memories.at(step.session, step.stage)
-            held_by = None if memory is None else self._memories.engine(memory)
-            is_second = any(one.step.session == step.session for one in taken)
-            is_apart = held_by is not None and held_by is not engine
-            is_too_much = tokens + len(step.token_ids) > self._settings.chunk_tokens
-            if taken and (is_second or is_apart or is_too_much):
-                break
-            arrived = self._queue.popleft()
-            memory = self._stepping.let_in(arrived.source, step)
-            if memory is None:
-                arrived.done()
-                continue
-            engine, tokens = held_by, tokens + len(step.token_ids)
-            taken.append(Taken(step, memory, arrived.done))
-        if engine is not None:
-            await self._stepping.run(engine, taken)
+        for _, one in arrived:
+            try:
+                step = self._let_in(one)
+            except ManyhandsError as error:
+                self._refuse(one.source, one.message, error)
+                step = None
+            except Exception:  # the role's top loop: no step may end the worker, or hold it up
+                log.exception("a step could not be taken")
+                step = None
+            if step is None:
+                one.done()
+            else:
+                taken.append(step)
+        if taken:
+            await self._stepping.run(self._memories.engine(taken[0].memory), taken)
+        self._turns.served((place for place, _ in arrived), self._clock() - began_s)
 
-    async def _forget(self, memory: StageMemory) -> None:
-        engine = self._memories.engine(memory)
-        self._memories.remove(memory)
-        await self._compute.run(lambda: engine.close(memory.name), 0.0)
+    def _let_in(self, arrived: _Arrived) -> Taken | None:
+        """The step to compute; None for a replay, which is sent at once, and for what is over."""
+        message = arrived.message
+        if not self._memories.of(message.session):
+            self._drop(message.session)  # of a session that is over, nothing else may linger
+        elif isinstance(message, Replay):
+            self._check_owner(arrived.source, message)
+            self._stepping.replay(message)
+        elif isinstance(message, Step):
+            memory = self._stepping.let_in(arrived.source, message)
+            return None if memory is None else Taken(message, memory, arrived.done)
+        return None
+
+    def _engine_number(self, place: Place) -> int:
+        memory = self._memories.at(*place)
+        return 0 if memory is None else id(self._memories.engine(memory))
 
     async def _beat(self) -> None:
         """Tell owners that their sessions are alive here; end those whose owner is gone."""
         while True:
             await asyncio.sleep(self._settings.beat_every_s)
             now_s = self._clock()
-            waiting = {
-                arrived.message.session
-                for arrived in self._queue
-                if isinstance(arrived.message, Step)
-            }
+            self._memories.discard_expired(now_s)
+            if self._memories.discarded:
+                self._arrived.set()
+            waiting = self._turns.waiting()
             for memory in self._memories.all():
                 if now_s - memory.heard_s > memory.lease_s and self._rules.end_leases:
                     log.info("the lease of session %s ended", short(memory.session))
@@ -384,7 +319,7 @@ class Worker:
                     memory.owner,
                     Beat(memory.session, memory.epoch, memory.stage, memory.finished, running_s),
                 )
-            for opening in self._opening.values():
+            for opening in self._loading.values():
                 self._send(
                     opening.owner, Beat(opening.session, opening.epoch, opening.stage, 0, 0.0)
                 )

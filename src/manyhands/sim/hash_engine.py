@@ -25,7 +25,8 @@ from manyhands.domain.model_spec import (
 from manyhands.domain.profile import Profile
 from manyhands.domain.span import Span
 from manyhands.engine.engine import Chunk, Hidden, Output
-from manyhands.errors import ContextOverflow, ResourceError, SessionUnknown, UserError
+from manyhands.engine.page_table import PAGE_TOKENS, Page, PageTable, pages_of
+from manyhands.errors import ContextOverflow, SessionUnknown, UserError
 
 WIDTH = 3
 """A 60-bit integer travels as three floats of 20 bits, exact in fp32."""
@@ -90,6 +91,7 @@ def _unpack(hidden: Hidden) -> list[int]:
 class _Memory:
     span: Span
     limit: int
+    pages: list[Page[None]] = field(default_factory=list)
     chains: list[list[int]] = field(default_factory=list)
     length: int = 0
 
@@ -101,7 +103,8 @@ class HashEngine:
         self, spec: ModelSpec, span: Span, *, kv_bytes: int = 1 << 24, token_s: float = 0.001
     ) -> None:
         self._spec, self._span = spec, span
-        self._kv_bytes, self._token_s = kv_bytes, token_s
+        self._table: PageTable[None] = PageTable(kv_bytes)
+        self._token_s = token_s
         self._memories: dict[SessionId, _Memory] = {}
 
     @property
@@ -128,26 +131,36 @@ class HashEngine:
         wanted = span or self._span
         if not self._span.covers(wanted):
             raise UserError(f"span {wanted} is not within {self._span}")
-        memory = _Memory(wanted, limit, [[] for _ in range(len(wanted))])
+        memory = _Memory(wanted, limit, chains=[[] for _ in range(len(wanted))])
+        shared: list[Page[None]] = []
         if parent is not None:
             source = self._memory(parent)
             if source.length < at:
                 raise UserError(f"session {parent} holds {source.length} tokens, fewer than {at}")
             memory.chains, memory.length = [chain[:at] for chain in source.chains], at
+            shared = source.pages[: at // PAGE_TOKENS]
+        page_bytes = PAGE_TOKENS * ENTRY_BYTES * len(wanted)
+        memory.pages = self._table.give(limit, page_bytes, None, shared)
         self._memories[session] = memory
 
     def close(self, session: SessionId) -> None:
         """See Engine."""
-        self._memories.pop(session, None)
+        memory = self._memories.pop(session, None)
+        if memory is not None:
+            self._table.take_back(memory.pages)
 
     def step(self, batch: Sequence[Chunk]) -> list[Output]:
         """See Engine."""
-        need = sum(len(c.token_ids) * len(self._memory(c.session).chains) for c in batch)
-        if need * ENTRY_BYTES > self.room():
-            raise ResourceError(f"{need * ENTRY_BYTES} bytes are needed, {self.room()} are free")
         for chunk in batch:
             self._check(chunk)
         return [self._run(self._memory(chunk.session), chunk) for chunk in batch]
+
+    def trim(self, session: SessionId) -> None:
+        """See Engine."""
+        memory = self._memory(session)
+        memory.limit, count = memory.length, pages_of(memory.length)
+        beyond, memory.pages = memory.pages[count:], memory.pages[:count]
+        self._table.take_back(beyond)
 
     def truncate(self, session: SessionId, position: int) -> None:
         """See Engine."""
@@ -160,12 +173,12 @@ class HashEngine:
 
     def room(self) -> int:
         """See Engine."""
-        used = sum(m.length * len(m.chains) for m in self._memories.values())
-        return self._kv_bytes - used * ENTRY_BYTES
+        return self._table.room()
 
     def forward(self, token_ids: Sequence[int], hidden: Hidden | None) -> Output:
         """See Engine."""
-        memory = _Memory(self._span, len(token_ids), [[] for _ in range(len(self._span))])
+        chains: list[list[int]] = [[] for _ in range(len(self._span))]
+        memory = _Memory(self._span, len(token_ids), chains=chains)
         rows = tuple(range(len(token_ids)))
         return self._run(memory, Chunk(SessionId(""), 0, tuple(token_ids), hidden, rows))
 
