@@ -159,7 +159,7 @@ def test_the_context_limit_of_the_settings_holds(folders) -> None:
 
 @pytest.mark.parametrize("peers", [1, 3])
 def test_too_little_memory_is_a_resource_error_and_the_model_goes_on(folders, peers: int) -> None:
-    settings = mh.Settings(kv_bytes=65536)
+    settings = mh.Settings(kv_bytes=131072)
     with mh.load(folders("llama"), peers=peers, engine="numpy", settings=settings) as model:
         with pytest.raises(ResourceError, match="kv_bytes"):
             model.generate_ids([1] * 400, 50)

@@ -27,6 +27,11 @@ def config(case="llama", **changes):
 
 
 FP8 = {"quant_method": "fp8"}
+_SOFTCAP = {"final_logit_softcapping": 30.0}
+
+
+def by_types(value):
+    return {"attention_layers": None, "attention_types": value}
 
 
 def without(case, key):
@@ -230,6 +235,10 @@ def test_an_absurd_value_is_an_error_that_names_its_key(key, value):
         ("mpt", {"attn_config": {"alibi": False}}),
         ("mpt", {"attn_config": {"clip_qkv": 8}}),
         ("mpt", {"attn_config": {"qk_ln": True}}),
+        ("mpt", {"attn_config": {"alibi_bias_max": 16}}),
+        ("gemma3", {"text_config": {**written("gemma3")["text_config"], **_SOFTCAP}}),
+        ("gemma3_text", {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}),
+        ("olmo3", {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}),
         ("mpt", {"attn_config": {"prefix_lm": True}}),
         ("mpt", {"attn_config": {"attn_type": "multiquery_attention"}}),
     ],
@@ -282,11 +291,21 @@ def test_an_impossible_mixture_is_an_error_that_names_its_key(case, changes, nam
     [
         ("smollm3", {"no_rope_layers": [1, 1]}, "no_rope_layers"),
         ("smollm3", {"no_rope_layers": [[]] * 6}, "no_rope_layers"),
+        ("smollm3-window", {"use_sliding_window": False}, "sliding_window"),
         ("gemma2", {"sliding_window": None}, "sliding_window"),
-        ("gpt_neo", {"attention_types": [[["global"], 5]]}, "attention_types"),
-        ("gpt_neo", {"attention_types": [[["global", "near"], 3]]}, "attention_types"),
-        ("gpt_neo", {"attention_types": [[["global", "local"], 10**12]]}, "attention_types"),
-        ("gpt_neo", {"attention_types": 3}, "attention_types"),
+        ("gpt_neo", {"attention_layers": ["global"] * 5}, "attention_layers"),
+        ("gpt_neo", by_types([[["global"], 5]]), "attention_types"),
+        (
+            "gpt_neo",
+            by_types([[["global", "near"], 3]]),
+            "attention_types",
+        ),
+        (
+            "gpt_neo",
+            by_types([[["global", "local"], 10**12]]),
+            "attention_types",
+        ),
+        ("gpt_neo", by_types(3), "attention_types"),
         ("gpt_neox", {"rope_parameters": {"partial_rotary_factor": 1.5}}, "partial_rotary"),
         ("gpt_neox", {"rope_parameters": {"partial_rotary_factor": 0.01}}, "partial_rotary"),
         ("gptj", {"rotary_dim": 32}, "rotary_dim"),
@@ -331,6 +350,7 @@ OLDER = {
     "bloom": {"n_embed": 64, "hidden_size": None, "n_head": None, "num_attention_heads": 4},
     "smollm3": {"no_rope_layers": None, "layer_types": None},
     "cwm": {"layer_types": None},
+    "gpt_neo": {"attention_layers": None},
     "exaone4": {"layer_types": None},
     "gemma2": {"layer_types": None},
     "internlm3": {"attention_bias": None, "mlp_bias": None, "qkv_bias": True, "bias": True},

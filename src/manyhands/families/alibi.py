@@ -18,7 +18,7 @@ def slopes(heads: int) -> tuple[float, ...]:
     return (*first, *rest)
 
 
-def slopes_below(heads: int, steepest: float) -> tuple[float, ...]:
+def slopes_below(heads: int, steepest: int) -> tuple[float, ...]:
     """Of MPT: of the power of two above every other, odd ones first; the last is 2**-steepest."""
     power = 2 ** math.ceil(math.log2(heads))
     all_heads = [_float32(2.0 ** -((head + 1) * steepest / power)) for head in range(power)]

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from manyhands.domain.model_spec import ModelSpec
 from manyhands.families.building import build
+from manyhands.families.decoder import refuse
 from manyhands.families.gemma3_text import text
 from manyhands.families.values import Config, section
 
@@ -24,6 +25,7 @@ _UNSAID = {
 def spec(config: Config) -> ModelSpec:
     """The language model inside a Gemma 3; what is not said of it is as Gemma 3 has it."""
     inside = {**_UNSAID, **section(config, "text_config")}
+    refuse(inside, final_logit_softcapping="a softcap of logits, which is not in this form of it")
     if config.get("tie_word_embeddings") is not None:
         inside["tie_word_embeddings"] = config["tie_word_embeddings"]
     made = text(inside, "gemma3")

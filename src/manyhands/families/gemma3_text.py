@@ -44,7 +44,7 @@ def text(config: Config, family: str) -> Decoder:
 
 def _rope(config: Config, kind: str) -> Rope:
     width = whole(config, "head_dim", 256)
-    if section(config, "rope_parameters"):
+    if section(config, "rope_parameters"):  # and then no `rope_scaling`, or `rope` refuses
         return rope(config, width, context(config), layer_type=kind)
     if kind == SLIDING:
         local = {"rope_theta": number(config, "rope_local_base_freq", 10_000.0)}

@@ -10,7 +10,7 @@ from manyhands.errors import CheckpointError
 from manyhands.families.building import build
 from manyhands.families.gpt2 import GPT, gpt2_sizes
 from manyhands.families.layer_types import MOST_BLOCKS, Windows
-from manyhands.families.values import Config, whole
+from manyhands.families.values import Config, whole, words
 
 
 def spec(config: Config) -> ModelSpec:
@@ -41,11 +41,14 @@ def spec(config: Config) -> ModelSpec:
 
 
 def _windows(config: Config) -> Windows:
-    """`attention_types` is a list of pairs: kinds, and how often they come one after the other."""
+    """`attention_types` is a list of pairs: kinds, and how often they come one after the other.
+
+    `attention_layers`, where files have it too, says it block by block and goes before.
+    """
     blocks = whole(config, "num_layers", most=MOST_BLOCKS)
-    named: list[Any] = []
+    named: list[Any] = list(words(config, "attention_layers", blocks) or ())
     try:
-        for kinds, times in config.get("attention_types") or ():
+        for kinds, times in () if named else config.get("attention_types") or ():
             named += list(kinds) * min(times, blocks)
     except (TypeError, ValueError):
         named = []

@@ -9,6 +9,9 @@ from manyhands.families.decoder import Decoder, Names, refuse, shared_out
 from manyhands.families.layer_types import MOST_BLOCKS
 from manyhands.families.values import Config, flag, number, optional_number, section, whole
 
+STEEPEST = 8
+"""The last head's slope is 2 to the minus this."""
+
 
 def spec(config: Config) -> ModelSpec:
     """An MPT. transformers computes one form whatever the switches say: others are refused."""
@@ -18,6 +21,7 @@ def spec(config: Config) -> ModelSpec:
     refuse(config, to=None, logit_scale="scaled logits")
     refuse(inside, to=True, alibi="learned positions")
     refuse(inside, to="multihead_attention", attn_type="shared key heads")
+    refuse(inside, to=STEEPEST, alibi_bias_max="other slopes than transformers computes")
     refuse(inside, qk_ln="norms of queries and keys", prefix_lm="attention that is not causal")
     refuse(inside, to=None, clip_qkv="queries, keys and values cut off")
     width, heads = whole(config, "d_model"), whole(config, "n_heads")
@@ -40,7 +44,7 @@ def spec(config: Config) -> ModelSpec:
             names=NAMES,
             mlp="plain",
             scale=optional_number(inside, "softmax_scale"),
-            alibi=slopes_below(heads, number(inside, "alibi_bias_max", 8)),
+            alibi=slopes_below(heads, STEEPEST),
         )
     )
 

@@ -86,6 +86,8 @@ def _parameters(config: Config, layer_type: str | None) -> Config:
     """The rope values in the flat transformers 5 form, with that version's order of precedence."""
     key = "rope_scaling" if section(config, "rope_scaling") else "rope_parameters"
     values = dict(section(config, key))
+    if layer_type is not None and key == "rope_scaling" and section(config, "rope_parameters"):
+        raise NotServed("rope_parameters beside rope_scaling is not served for this family")
     if any(isinstance(value, dict) for value in values.values()):
         if layer_type is None:
             raise NotServed(f"{key} differs by layer type, which is not served for this family")

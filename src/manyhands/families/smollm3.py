@@ -47,10 +47,13 @@ def _turned(config: Config) -> tuple[bool, ...]:
 
 def _windows(config: Config, turned: tuple[bool, ...]) -> tuple[int | None, ...]:
     has_window = flag(config, "use_sliding_window") and config.get("sliding_window") is not None
-    if not has_window:
-        return (None,) * len(turned)
-    if config.get("layer_types") is None:
-        named = tuple(FULL if is_turned else SLIDING for is_turned in turned)
-    else:
+    if config.get("layer_types") is not None:
         named = kinds(config, every=0)
+    else:
+        named = tuple(SLIDING if has_window and not is_turned else FULL for is_turned in turned)
+    if not has_window and SLIDING in named:
+        raise CheckpointError(
+            "config: layer_types names sliding_attention, but use_sliding_window or sliding_window "
+            "is off; check config.json"
+        )
     return windows_of(config, named, None)
