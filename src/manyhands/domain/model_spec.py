@@ -162,6 +162,9 @@ LayoutKind = Literal[
     "fp8_blocks",
     "mxfp4",
     "tied",
+    "int8_blocks",
+    "int8_tied",
+    "int4_blocks",
 ]
 
 
@@ -170,7 +173,8 @@ class TensorSource:
     """Where a tensor stands in a checkpoint and how it lies there; `shape` is its shape undone.
 
     `rows` takes rows [first, last) of the stored matrix. `tied` names the tensor it is shared with:
-    read like `plain`, and an engine that already holds that tensor may share it.
+    read like `plain`, and an engine that already holds that tensor may share it. Blocks are told of
+    in `weight_format`.
     """
 
     names: tuple[str, ...]
@@ -178,6 +182,11 @@ class TensorSource:
     layout: LayoutKind = "plain"
     first: int = 0
     last: int = 0
+
+    @property
+    def is_tied(self) -> bool:
+        """True when this is the embedding once more, in whatever form."""
+        return self.layout in ("tied", "int8_tied")
 
     @property
     def elements(self) -> int:
@@ -249,9 +258,7 @@ def span_elements(spec: ModelSpec, span: Span) -> int:
     layers = spec.layers[span.first : span.last]
     total = sum(layer.elements for layer in layers)
     if span.covers(spec.span):
-        total -= sum(
-            source.elements for source in layers[-1].tensors.values() if source.layout == "tied"
-        )
+        total -= sum(source.elements for source in layers[-1].tensors.values() if source.is_tied)
     return total
 
 

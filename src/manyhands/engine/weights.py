@@ -1,7 +1,7 @@
 """Stored tensors -> float32 numpy arrays: checks their shapes, undoes their layouts, widens dtypes.
 
-Layouts served: plain, tied, transpose, and rows (which come already cut). Knows nothing of layers,
-and nothing of torch: an engine that computes in another dtype fills its arrays piece by piece.
+Layouts served: plain, tied, transpose, rows (which come already cut) and blocks of integers. Knows
+nothing of layers or torch: an engine of another dtype fills its arrays piece by piece.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from manyhands.domain.model_spec import TensorSource
 from manyhands.domain.tensor_frame import DTYPE_BYTES, StoredTensor
+from manyhands.domain.weight_format import blocks_of
+from manyhands.engine.block_weights import read_plain
 from manyhands.engine.engine import Weights
 from manyhands.errors import CheckpointError, NotServed
 
@@ -30,6 +32,8 @@ def raw_rows(source: TensorSource, weights: Weights) -> tuple[str, NDArray[np.ge
     A view of the bytes read, and read-only. Raises NotServed (layout, dtype) and CheckpointError
     (another shape than the table says, too few bytes).
     """
+    if blocks_of(source) is not None:
+        return "F32", read_plain(source, weights)
     if source.layout not in _SERVED_LAYOUTS:
         raise NotServed(
             f"tensor {source.names[0]!r}: layout {source.layout} is not served by this engine; "

@@ -14,6 +14,13 @@ from typing import cast
 
 from manyhands import families
 from manyhands.domain.model_spec import ModelSpec
+from manyhands.domain.weight_format import (
+    METHOD,
+    STORED_FORMATS,
+    VERSION,
+    StoredFormat,
+    converted,
+)
 from manyhands.errors import CheckpointError, NotServed, UnknownFamily
 from manyhands.families.values import Config, section, word
 
@@ -35,7 +42,33 @@ def model_spec(config: Config) -> ModelSpec:
             f"no family file serves model_type {shown}; served are {', '.join(known_families())}"
         )
     _refuse_what_no_family_serves(config)
-    return make(config)
+    form = stored_format(config)
+    spec = make(config)
+    return spec if form is None else converted(spec, None if form == "bf16" else form)
+
+
+def stored_format(config: Config) -> StoredFormat | None:
+    """What a folder was converted to by us; None for one as it was published.
+
+    Raises NotServed for what others quantised and for a later layout of ours.
+    """
+    told = section(config, "quantization_config")
+    if not told:
+        return None
+    method = told.get("quant_method", "unnamed")
+    if method != METHOD:
+        raise NotServed(
+            f"the weights are quantised ({method}); take the model's plain bf16, fp16 or fp32 "
+            "files, which `hands pull FOLDER --format int8 --to NEW` converts"
+        )
+    form = told.get("format")
+    for known in STORED_FORMATS:
+        if form == known and told.get("version") == VERSION:
+            return known
+    raise NotServed(
+        f"the folder was converted to {str(form)[:40]!r}, layout {str(told.get('version'))[:10]}; "
+        f"this version reads {', '.join(STORED_FORMATS)} of layout {VERSION}: convert it again"
+    )
 
 
 def known_families() -> tuple[str, ...]:
@@ -55,12 +88,6 @@ def _spec_function(name: str) -> Callable[[Config], ModelSpec] | None:
 
 
 def _refuse_what_no_family_serves(config: Config) -> None:
-    quantised = section(config, "quantization_config")
-    if quantised:
-        method = quantised.get("quant_method", "unnamed")
-        raise NotServed(
-            f"the weights are quantised ({method}); use the model's plain bf16, fp16 or fp32 files"
-        )
     if "AutoModelForCausalLM" in section(config, "auto_map"):
         raise NotServed(
             "auto_map asks for Python code from the model's folder, which is never executed; "

@@ -19,6 +19,7 @@ from manyhands.domain.ids import ModelId, canonical_bytes
 from manyhands.domain.model_spec import BlockSpec, ModelSpec, TensorSource
 from manyhands.domain.span import Span
 from manyhands.domain.tensor_frame import StoredTensor
+from manyhands.domain.weight_format import dtype_of, stored_parts
 from manyhands.errors import CheckpointError, NotServed
 from manyhands.families.family import model_spec
 from manyhands.store.json_file import read_object
@@ -78,8 +79,10 @@ class Checkpoint:
             raise CheckpointError(f"span {span} is outside this model's {self.spec.span}")
         for layer in range(span.first, span.last):
             for source in self.spec.layers[layer].tensors.values():
-                for name in source.names:
-                    _check_shape(source, name, self._place(name))
+                for part in stored_parts(source):
+                    name = part.names[0]
+                    _check_shape(part, name, self._place(name))
+                    _check_dtype(source, part, self._place(name))
                     if source.layout == "tied" and _OWN_HEAD in self._places:
                         self._check_same(name, _OWN_HEAD)
             self._check_nothing_unread(layer)
@@ -153,6 +156,10 @@ class Checkpoint:
             for first, last in _sampled(place.last - place.first, every):
                 named.update(self._bytes(place, first, last))
         return named.hexdigest()
+
+    def dtype(self, name: str) -> str:
+        """The dtype a tensor is stored in. Raises CheckpointError when there is none."""
+        return self._place(name).dtype
 
     def stored_bytes(self, span: Span) -> int:
         """Bytes that the span's tensors take in the files, each counted once."""
@@ -259,4 +266,13 @@ def _check_shape(source: TensorSource, name: str, place: Place) -> None:
         raise CheckpointError(
             f"{place.file}: tensor {name!r} has shape {list(place.shape)}, config.json asks for "
             f"{list(source.shape)} ({source.layout}); they do not belong together"
+        )
+
+
+def _check_dtype(source: TensorSource, part: TensorSource, place: Place) -> None:
+    due = dtype_of(source, part)
+    if due is not None and place.dtype != due:
+        raise CheckpointError(
+            f"{place.file}: tensor {part.names[0]!r} is {place.dtype}, config.json asks for {due} "
+            f"({source.layout}); they do not belong together: convert the model again"
         )
