@@ -247,6 +247,23 @@ def bench(
     run_plain(work, as_json=as_json, verbose=verbose)
 
 
+@app.command()
+def pull(
+    model: Annotated[str, typer.Argument(help="A model's folder, or `storyteller`.")],
+    target: Annotated[str, typer.Option("--to", help="The new folder.")],
+    form: Annotated[str, typer.Option("--format", help="int8, int4 or bf16.")] = "int8",
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Convert a model's weights into a smaller, quicker form."""
+    from manyhands.cli import pull as verb
+    from manyhands.cli.console import Console, run_plain
+
+    console = Console(as_json=as_json)
+    options = verb.PullOptions(model, form, target)
+    run_plain(lambda: verb.pull(console, options), as_json=as_json, verbose=verbose)
+
+
 def _run(work: Coroutine[Any, Any, None], as_json: bool, verbose: bool) -> None:
     from manyhands.cli.console import run_verb
 

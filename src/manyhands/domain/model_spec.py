@@ -186,6 +186,9 @@ LayoutKind = Literal[
     "mxfp4",
     "mxfp4_pairs",
     "tied",
+    "int8_blocks",
+    "int8_tied",
+    "int4_blocks",
 ]
 
 
@@ -196,8 +199,9 @@ class TensorSource:
     `rows` takes rows [first, last) of each `of` rows that are stored: once where q, k and v lie one
     under the other, once a head or group where each has its own three. `columns` is the same of the
     stored matrix transposed. `tied` names the tensor it is shared with: read like `plain`, and an
-    engine that already holds that tensor may share it. What the layouts of experts and of quantised
-    numbers (`block` is theirs) mean stands in `stored_parts`.
+    engine that already holds that tensor may share it. What the layouts of experts and of others'
+    quantised numbers (`block` is theirs) mean stands in `stored_parts`, our blocks in
+    `weight_format`.
     """
 
     names: tuple[str, ...]
@@ -222,6 +226,11 @@ class TensorSource:
             return self.shape[::-1] if self.layout == "transpose" else self.shape
         shape = (self.runs * self.of, *self.shape[1:])
         return shape[::-1] if self.layout == "columns" else shape
+
+    @property
+    def is_tied(self) -> bool:
+        """True when this is the embedding once more, in whatever form."""
+        return self.layout in ("tied", "int8_tied")
 
     @property
     def elements(self) -> int:
@@ -293,9 +302,7 @@ def span_elements(spec: ModelSpec, span: Span) -> int:
     layers = spec.layers[span.first : span.last]
     total = sum(layer.elements for layer in layers)
     if span.covers(spec.span):
-        total -= sum(
-            source.elements for source in layers[-1].tensors.values() if source.layout == "tied"
-        )
+        total -= sum(source.elements for source in layers[-1].tensors.values() if source.is_tied)
     return total
 
 

@@ -10,7 +10,7 @@
   mxfp4          blocks of 32 4-bit floats [experts, out, in / 32, 16 bytes] and an exponent a block
   mxfp4_pairs    the same, outputs interleaved as in expert_pairs
 
-Knows nothing of files or arrays.
+Matrices in our own blocks are told of in `weight_format`. Knows nothing of files or arrays.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from manyhands.domain.model_spec import LayoutKind, TensorSource
+from manyhands.domain.weight_format import blocks_of, codes_and_scales
 
 MXFP4_BLOCK = 32
 """Numbers that share an exponent."""
@@ -53,6 +54,8 @@ def stored_parts(source: TensorSource) -> tuple[TensorSource, ...]:
             return tuple(part for expert in experts for part in stored_parts(expert))
         case "fp8_blocks":
             return _weight_and_factors(source)
+        case _ if blocks_of(source) is not None:
+            return codes_and_scales(source)
         case layout if layout in _ONE_TENSOR or layout in _MXFP4:
             return _stacked(source)
         case _:

@@ -15,6 +15,7 @@ from manyhands.domain.device import Device
 from manyhands.domain.model_spec import ModelSpec
 from manyhands.domain.profile import Profile
 from manyhands.domain.span import Span
+from manyhands.domain.weight_format import bytes_per_number, weight_format
 from manyhands.engine.engine import Engine, Weights
 from manyhands.engine.weights import stored_dtype
 from manyhands.errors import BadSetting
@@ -29,11 +30,16 @@ _UNTOLD_MEMORY_BYTES = 8 << 30
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """An engine made ready for one checkpoint. `on_start` runs first in each compute thread."""
+    """An engine made ready for one checkpoint. `on_start` runs first in each compute thread.
+
+    `bytes_per_number` is of a weight, on average, and `bytes_per_kv` of an element of key/value
+    memory.
+    """
 
     load: Callable[[Span, int], Engine]
     profile: Callable[[str], Profile]
     bytes_per_number: float
+    bytes_per_kv: float
     on_start: Callable[[], None] | None = None
 
 
@@ -63,30 +69,38 @@ def choose(engine: str, dtype: str, threads: int | None, spec: ModelSpec, weight
             f"dtype is {dtype!r}; the numpy engine computes in fp32 only: leave it out (bf16 and "
             "fp16 need engine='torch')"
         )
-    if threads is not None:
+    if threads is not None and weight_format(spec) is None:
         raise BadSetting(
             f"threads is {threads!r:.200}; the numpy engine leaves threads to BLAS: leave it out, "
             "or use engine='torch'"
         )
-    return _numpy(spec, weights)
+    return _numpy(threads, spec, weights)
 
 
-def _numpy(spec: ModelSpec, weights: Weights) -> Kind:
+def _check_threads(threads: int | None) -> None:
+    if threads is not None and not (type(threads) is int and 1 <= threads <= MOST_THREADS):
+        raise BadSetting(
+            f"threads is {threads!r:.200}; it must be a whole number in [1, {MOST_THREADS}], or "
+            "left out for the engine's own choice"
+        )
+
+
+def _numpy(threads: int | None, spec: ModelSpec, weights: Weights) -> Kind:
     from manyhands.engine import numpy_blocks
 
+    _check_threads(threads)
     return Kind(
-        load=lambda span, kv_bytes: numpy_blocks.load(spec, span, weights, kv_bytes=kv_bytes),
+        load=lambda span, kv_bytes: numpy_blocks.load(
+            spec, span, weights, kv_bytes=kv_bytes, threads=threads
+        ),
         profile=lambda name: numpy_blocks.profile(name, _stored(spec, weights), "fp32"),
-        bytes_per_number=4.0,
+        bytes_per_number=bytes_per_number(spec, 4.0),
+        bytes_per_kv=4.0,
     )
 
 
 def _torch(dtype: str, threads: int | None, spec: ModelSpec, weights: Weights) -> Kind:
-    if threads is not None and not (type(threads) is int and 1 <= threads <= MOST_THREADS):
-        raise BadSetting(
-            f"threads is {threads!r:.200}; it must be a whole number in [1, {MOST_THREADS}], or "
-            "left out for torch's own choice"
-        )
+    _check_threads(threads)
     import torch
 
     from manyhands.engine import torch_blocks
@@ -97,18 +111,23 @@ def _torch(dtype: str, threads: int | None, spec: ModelSpec, weights: Weights) -
             torch.set_num_threads(threads)
 
     chosen = torch_blocks.resolve_dtype(dtype, spec, spec.span, weights)
+    held = 4.0 if chosen == "fp32" else 2.0
     return Kind(
         load=lambda span, kv_bytes: torch_blocks.load(
-            spec, span, weights, kv_bytes=kv_bytes, dtype=chosen
+            spec, span, weights, kv_bytes=kv_bytes, dtype=chosen, threads=threads
         ),
         profile=lambda name: torch_blocks.profile(name, _stored(spec, weights), chosen, chosen),
-        bytes_per_number=4.0 if chosen == "fp32" else 2.0,
+        bytes_per_number=bytes_per_number(spec, held),
+        bytes_per_kv=held,
         on_start=on_start,
     )
 
 
 def _stored(spec: ModelSpec, weights: Weights) -> str:
-    """The weight format, as the smallest tensor says."""
+    """The weight format: of integers what the matrices say, else what the smallest tensor says."""
+    form = weight_format(spec)
+    if form is not None:
+        return form
     stored = stored_dtype((layer.tensors for layer in spec.layers), weights)
     return _FORMATS.get(stored, stored)
 

@@ -306,7 +306,7 @@ def read_head(
     norm = table.norm("norm", width)
     matrix = table.need("head", part.outputs, width)
     bias = table.source("head.bias", part.outputs)
-    is_shared = tokens is not None and matrix.layout == "tied"
+    is_shared = tokens is not None and matrix.is_tied
     head = (
         reader.linear_of(tokens, bias)
         if is_shared and tokens is not None

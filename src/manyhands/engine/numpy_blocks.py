@@ -7,17 +7,18 @@ a bfloat16 file takes twice its bytes in memory. Knows nothing of sessions: `blo
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from mmap import mmap
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from manyhands.domain.device import Device
 from manyhands.domain.model_spec import (
+    Attention,
     BlockSpec,
     EmbedSpec,
     HeadSpec,
@@ -27,9 +28,13 @@ from manyhands.domain.model_spec import (
 )
 from manyhands.domain.profile import Profile
 from manyhands.domain.span import Span
+from manyhands.domain.weight_format import INTEGER_FORMATS, blocks_of
+from manyhands.engine import integers
+from manyhands.engine.block_weights import BlockLinear
 from manyhands.engine.blocks import BlockEngine, Part
 from manyhands.engine.engine import Output, Weights
 from manyhands.engine.expert_weights import LatentWeights
+from manyhands.engine.integers import BlockTable, Integers, integers_of
 from manyhands.engine.kv_cache import KvCache
 from manyhands.engine.layer_weights import (
     BlockWeights,
@@ -49,6 +54,8 @@ from manyhands.errors import BadSetting
 
 Float32 = NDArray[np.float32]
 Turns = dict[Rope, tuple[Float32, Float32]]
+Linear = Callable[[Float32], Float32]
+Attend = Callable[[Float32, Float32, Float32, int, Attention, Float32 | None], Float32]
 
 
 def load(
@@ -58,19 +65,26 @@ def load(
     *,
     kv_bytes: int,
     device: Device | None = None,
+    threads: int | None = None,
     **options: Any,
 ) -> BlockEngine[Float32]:
-    """See engine.Load. `cost_s` counts with `device`. Raises BadSetting for other options."""
+    """See engine.Load. `cost_s` counts with `device`; `threads` multiply matrices of integers.
+
+    Raises BadSetting for other options.
+    """
     if options:
-        raise BadSetting(f"numpy_blocks has no option {', '.join(options)}; it has device")
+        names = ", ".join(options)
+        raise BadSetting(f"numpy_blocks has no option {names}; it has device, threads")
     check_served(spec, span)
-    program = _Program(spec, span, weights)
+    program = _Program(spec, span, weights, integers_of(spec, threads))
     cache = KvCache(kv_bytes, 4, spec.context, _view)
     return BlockEngine(spec, span, program, cache, device)
 
 
 def profile(weights: str, weight_format: str, wire_codec: str) -> Profile:
     """The numeric form of this engine's results; `weights` names the weight files."""
+    if weight_format in INTEGER_FORMATS:
+        return integers.profile(weights, weight_format, "numpy", ARITHMETIC, np.__version__)
     return Profile(
         weights=weights,
         weight_format=weight_format,
@@ -103,8 +117,9 @@ class _Linear:
 class _Reader:
     """Takes tensors in as float32 and counts their bytes; shared ones once."""
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights, whole: Integers | None) -> None:
         self._weights = weights
+        self._integers = whole
         self.bytes_held = 0
 
     def _held(self, array: Float32) -> Float32:
@@ -115,7 +130,11 @@ class _Reader:
         return self._held(read_float32(source, self._weights))
 
     def table(self, source: TensorSource) -> Float32:
-        return self._held(read_float32(source, self._weights))
+        if self._integers is None or blocks_of(source) is None:
+            return self._held(read_float32(source, self._weights))
+        table = self._integers.table(source, self._weights)
+        self.bytes_held += table.product.bytes_held
+        return cast("Float32", table)  # looked up like an array, and that is all
 
     def by_head(self, source: TensorSource, heads: int, cut: int) -> tuple[Float32, Float32]:
         whole = read_float32(source, self._weights).reshape(heads, -1, source.shape[1])
@@ -127,7 +146,7 @@ class _Reader:
 
     def linear(
         self, matrices: Sequence[TensorSource], biases: Sequence[TensorSource | None]
-    ) -> _Linear:
+    ) -> Linear:
         bias = None
         if any(source is not None for source in biases):
             bias = np.zeros(sum(source.shape[0] for source in matrices), np.float32)
@@ -137,21 +156,31 @@ class _Reader:
                     bias[first : first + matrix.shape[0]] = read_float32(source, self._weights)
                 first += matrix.shape[0]
             self._held(bias)
+        if self._integers is not None and blocks_of(matrices[0]) is not None:
+            linear = self._integers.linear(matrices, self._weights, bias)
+            self.bytes_held += linear.bytes_held - (0 if bias is None else bias.nbytes)
+            return linear
         return _Linear(self._held(stack_float32(matrices, self._weights)), bias)
 
-    def linear_of(self, table: Float32, bias: TensorSource | None) -> _Linear:
-        return _Linear(table, None if bias is None else self.vector(bias))
+    def linear_of(self, table: Any, bias: TensorSource | None) -> Linear:
+        held = None if bias is None else self.vector(bias)
+        if isinstance(table, BlockTable):
+            return BlockLinear([table.product], held)
+        return _Linear(table, held)
 
 
 class _Program:
     """See blocks.Program."""
 
-    def __init__(self, spec: ModelSpec, span: Span, weights: Weights) -> None:
-        reader = _Reader(weights)
+    def __init__(
+        self, spec: ModelSpec, span: Span, weights: Weights, whole: Integers | None
+    ) -> None:
+        reader = _Reader(weights, whole)
+        self._attend = attend if whole is None else whole.attend
         tokens: Float32 | None = None
         self._embed: tuple[EmbedSpec, EmbedWeights[Float32]] | None = None
-        self._blocks: dict[int, tuple[BlockSpec, BlockWeights[Float32, _Linear]]] = {}
-        self._head: tuple[HeadSpec, HeadWeights[Float32, _Linear]] | None = None
+        self._blocks: dict[int, tuple[BlockSpec, BlockWeights[Float32, Linear]]] = {}
+        self._head: tuple[HeadSpec, HeadWeights[Float32, Linear]] | None = None
         for place in range(span.first, span.last):
             layer = spec.layers[place]
             match layer.part:
@@ -175,7 +204,7 @@ class _Program:
             self._blocks[layer] for layer in range(span.first, span.last) if layer in self._blocks
         ]
         for place, (spec, weights) in enumerate(held):
-            rows = _block(rows, place, spec, weights, parts, turns)
+            rows = _block(rows, place, spec, weights, parts, turns, self._attend)
         return self._leave(rows, parts, span)
 
     def _enter(self, parts: Sequence[Part[Float32]], span: Span) -> Float32:
@@ -212,14 +241,15 @@ def _block(
     rows: Float32,
     place: int,
     spec: BlockSpec,
-    weights: BlockWeights[Float32, _Linear],
+    weights: BlockWeights[Float32, Linear],
     parts: Sequence[Part[Float32]],
     turns: list[Turns],
+    attend: Attend,
 ) -> Float32:
     """One block over the rows [N, D] of all parts."""
     scale = np.float32(spec.residual_scale)
     seen = _norm(rows, spec, weights.attention_norm)
-    mixed = _attention(seen, place, spec, weights, parts, turns)
+    mixed = _attention(seen, place, spec, weights, parts, turns, attend)
     mixed = _norm(mixed, spec, weights.attention_after_norm) * scale
     if spec.flow == "parallel":
         seen = seen if weights.mlp_norm is None else norm(rows, spec.norm, weights.mlp_norm)
@@ -234,7 +264,7 @@ def _norm(rows: Float32, spec: BlockSpec, weights: NormWeights[Float32] | None) 
     return rows if weights is None else norm(rows, spec.norm, weights)
 
 
-def _mlp(rows: Float32, spec: BlockSpec, weights: BlockWeights[Float32, _Linear]) -> Float32:
+def _mlp(rows: Float32, spec: BlockSpec, weights: BlockWeights[Float32, Linear]) -> Float32:
     return _norm(feed(rows, weights.mlp), spec, weights.mlp_after_norm)
 
 
@@ -242,9 +272,10 @@ def _attention(
     rows: Float32,
     place: int,
     block: BlockSpec,
-    weights: BlockWeights[Float32, _Linear],
+    weights: BlockWeights[Float32, Linear],
     parts: Sequence[Part[Float32]],
     turns: list[Turns],
+    attend: Attend,
 ) -> Float32:
     spec = block.attention
     if weights.latent is not None:
@@ -288,8 +319,8 @@ def _latent_attention(
     rows: Float32,
     place: int,
     block: BlockSpec,
-    weights: BlockWeights[Float32, _Linear],
-    latent: LatentWeights[Float32, _Linear],
+    weights: BlockWeights[Float32, Linear],
+    latent: LatentWeights[Float32, Linear],
     parts: Sequence[Part[Float32]],
     turns: list[Turns],
 ) -> Float32:

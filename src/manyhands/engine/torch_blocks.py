@@ -27,9 +27,12 @@ from manyhands.domain.model_spec import (
 )
 from manyhands.domain.profile import Profile
 from manyhands.domain.span import Span
+from manyhands.domain.weight_format import INTEGER_FORMATS, weight_format
+from manyhands.engine import integers
 from manyhands.engine.blocks import BlockEngine, Part
 from manyhands.engine.engine import Output, Weights
 from manyhands.engine.expert_weights import LatentWeights
+from manyhands.engine.integers import Integers, integers_of
 from manyhands.engine.kv_cache import KvCache
 from manyhands.engine.layer_weights import (
     BlockWeights,
@@ -41,6 +44,7 @@ from manyhands.engine.layer_weights import (
     read_head,
 )
 from manyhands.engine.served import check_served
+from manyhands.engine.torch_integers import attend_by_rows
 from manyhands.engine.torch_latent import attend_latent, split_latent
 from manyhands.engine.torch_linear import Linear, is_packed, low_precision_is_native
 from manyhands.engine.torch_math import (
@@ -77,9 +81,9 @@ def load(
 ) -> BlockEngine[Tensor]:
     """See engine.Load. Computes, and keeps keys and values, in `dtype`: fp32, bf16, fp16 or auto.
 
-    auto is the checkpoint's own dtype where the CPU multiplies it natively, else fp32. `threads`
-    sets torch's threads for the calling thread, which must be the one that computes later.
-    Raises BadSetting for another dtype or option.
+    auto is the checkpoint's own dtype where the CPU multiplies it natively, else fp32, as with
+    integers. `threads` sets torch's threads for the calling thread, which must be the one that
+    computes later. Raises BadSetting for another dtype or option.
     """
     if options:
         names = ", ".join(options)
@@ -88,7 +92,8 @@ def load(
     if threads is not None:
         torch.set_num_threads(threads)
     chosen = _DTYPES[resolve_dtype(dtype, spec, span, weights)]
-    program = _Program(spec, span, TorchReader(weights, chosen), chosen)
+    whole = integers_of(spec, threads)
+    program = _Program(spec, span, TorchReader(weights, chosen, whole), chosen, whole)
 
     def view(buffer: mmap, offset: int, shape: tuple[int, int, int]) -> Tensor:
         count = math.prod(shape)
@@ -103,6 +108,14 @@ def load(
 
 def resolve_dtype(dtype: str, spec: ModelSpec, span: Span, weights: Weights) -> DtypeName:
     """What `auto` means for this checkpoint on this machine; other names are checked and kept."""
+    form = weight_format(spec)
+    if form is not None:
+        if dtype not in ("auto", "fp32"):
+            raise BadSetting(
+                f"dtype is {dtype!r}; a model in {form} is multiplied in integers and computes the "
+                "rest in fp32: leave it out"
+            )
+        return "fp32"
     if dtype == "auto":
         tables = (layer.tensors for layer in spec.layers[span.first : span.last])
         dtype = _STORED.get(stored_dtype(tables, weights), "fp32")
@@ -117,6 +130,8 @@ def resolve_dtype(dtype: str, spec: ModelSpec, span: Span, weights: Weights) -> 
 
 def profile(weights: str, weight_format: str, wire_codec: str, dtype: DtypeName) -> Profile:
     """The numeric form of this engine's results; `weights` names the weight files."""
+    if weight_format in INTEGER_FORMATS:
+        return integers.profile(weights, weight_format, "torch", ARITHMETIC, torch.__version__)
     layout = "onednn-packed" if is_packed(_DTYPES[dtype]) else "aten"
     return Profile(
         weights=weights,
@@ -132,8 +147,11 @@ def profile(weights: str, weight_format: str, wire_codec: str, dtype: DtypeName)
 class _Step:
     """What one run knows of its parts, made once and used by every block."""
 
-    def __init__(self, parts: Sequence[Part[Tensor]], dtype: torch.dtype) -> None:
+    def __init__(
+        self, parts: Sequence[Part[Tensor]], dtype: torch.dtype, whole: Integers | None
+    ) -> None:
         self.parts = parts
+        self.integers = whole
         counts = [len(part.token_ids) for part in parts]
         self.cuts = list(np.cumsum([0, *counts]).tolist())
         self.dtype = dtype
@@ -192,9 +210,15 @@ class _Program:
     """See blocks.Program."""
 
     def __init__(
-        self, spec: ModelSpec, span: Span, reader: TorchReader, dtype: torch.dtype
+        self,
+        spec: ModelSpec,
+        span: Span,
+        reader: TorchReader,
+        dtype: torch.dtype,
+        whole: Integers | None,
     ) -> None:
         self._width = spec.width
+        self._integers = whole
         self._dtype = dtype
         self._embed: tuple[EmbedSpec, EmbedWeights[Tensor]] | None = None
         self._blocks: list[_Block] = []
@@ -222,7 +246,7 @@ class _Program:
     @torch.inference_mode()
     def run(self, parts: Sequence[Part[Tensor]], span: Span) -> list[Output]:
         """Each part's output after the layers of `span`."""
-        step = _Step(parts, self._dtype)
+        step = _Step(parts, self._dtype, self._integers)
         rows = self._enter(step, span)
         blocks = [block for block in self._blocks if block.layer in span]
         for place, block in enumerate(blocks):
@@ -307,6 +331,11 @@ def _attention(rows: Tensor, place: int, block: _Block, step: _Step) -> Tensor:
     for index, part in enumerate(step.parts):
         first, last = step.cuts[index], step.cuts[index + 1]
         known = _remember(part, place, block, keys[first:last], values[first:last])
+        if step.integers is not None:
+            mixed.append(
+                attend_by_rows(step.integers, queries[first:last], known, spec, block.weights.sinks)
+            )
+            continue
         mask = step.mask(index, spec.window)
         mixed.append(attend(queries[first:last], *known, mask, spec, block.weights.sinks))
     return block.weights.o(mixed[0] if len(mixed) == 1 else torch.cat(mixed))

@@ -7,6 +7,7 @@ of what the tensors mean.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,7 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from manyhands.domain.model_spec import TensorSource
+from manyhands.domain.weight_format import blocks_of
+from manyhands.engine.block_weights import BlockLinear
 from manyhands.engine.engine import Weights
+from manyhands.engine.integers import BlockTable, Integers
 from manyhands.engine.torch_linear import Linear, PlainLinear, is_packed, make_linear
 from manyhands.engine.weights import raw_rows, read_float32, widen
 
@@ -27,9 +31,10 @@ _SAME_BITS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16
 class TorchReader:
     """See layer_weights.Reader. `bytes_held` counts what was taken in; shared ones once."""
 
-    def __init__(self, weights: Weights, dtype: torch.dtype) -> None:
+    def __init__(self, weights: Weights, dtype: torch.dtype, whole: Integers | None = None) -> None:
         self._weights = weights
         self._dtype = dtype
+        self._integers = whole
         self.bytes_held = 0
         self._staging = self._new(0)
 
@@ -39,6 +44,10 @@ class TorchReader:
 
     def table(self, source: TensorSource) -> Tensor:
         """Rows to be looked up by id."""
+        if self._integers is not None and blocks_of(source) is not None:
+            table = TorchTable(self._integers.table(source, self._weights))
+            self.bytes_held += table.blocks.product.bytes_held
+            return cast("Tensor", table)  # looked up like a tensor, and that is all
         return self._counted(self._fill(self._new(*source.shape), [source]))
 
     def by_head(self, source: TensorSource, heads: int, cut: int) -> tuple[Tensor, Tensor]:
@@ -63,17 +72,26 @@ class TorchReader:
                 if source is not None:
                     self._read_into(bias[first:last], source)
                 first = last
+        if self._integers is not None and blocks_of(matrices[0]) is not None:
+            held = None if bias is None else bias.numpy()
+            return self._made(TorchBlocks(self._integers.linear(matrices, self._weights, held)))
         rows, into = sum(matrix.shape[0] for matrix in matrices), matrices[0].shape[1]
         is_copied = is_packed(self._dtype)
         weight = self._staged(rows, into) if is_copied else self._new(rows, into)
         self._fill(weight, matrices)
-        linear = make_linear(weight, bias)
+        return self._made(make_linear(weight, bias))
+
+    def _made(self, linear: Linear) -> Linear:
         self.bytes_held += linear.bytes_held
         return linear
 
-    def linear_of(self, table: Tensor, bias: TensorSource | None) -> Linear:
+    def linear_of(self, table: Any, bias: TensorSource | None) -> Linear:
         """A linear map that shares a table's memory."""
-        return PlainLinear(table, None if bias is None else self.vector(bias))
+        held = None if bias is None else self.vector(bias)
+        if isinstance(table, TorchTable):
+            numbers = None if held is None else held.numpy()
+            return TorchBlocks(BlockLinear([table.blocks.product], numbers))
+        return PlainLinear(table, held)
 
     def _counted(self, tensor: Tensor) -> Tensor:
         self.bytes_held += tensor.numel() * tensor.element_size()
@@ -108,6 +126,29 @@ class TorchReader:
             target.view(torch.int16).numpy()[...] = raw.view(np.int16)
         else:
             _convert(target, dtype, raw)
+
+
+class TorchBlocks:
+    """A linear map over integers, rows as tensors of float32 that share memory with numpy's."""
+
+    def __init__(self, linear: BlockLinear) -> None:
+        self._linear = linear
+        self.bytes_held = linear.bytes_held
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """[N, in] -> [N, out]."""
+        return torch.from_numpy(self._linear(rows.numpy()))
+
+
+class TorchTable:
+    """A table in blocks of integers, its rows as tensors."""
+
+    def __init__(self, blocks: BlockTable) -> None:
+        self.blocks = blocks
+
+    def __getitem__(self, places: Tensor) -> Tensor:
+        """Rows [N, D] at places [N]."""
+        return torch.from_numpy(self.blocks[places.numpy()])
 
 
 def _convert(target: Tensor, dtype: str, raw: NDArray[np.generic]) -> None:

@@ -1,8 +1,8 @@
 """Stored tensors -> float32 numpy arrays: checks their shapes, undoes their layouts, widens dtypes.
 
 Layouts served: plain, tied, transpose, rows (which come already cut), columns, those of one expert,
-and the quantised ones, which are computed into float32 here. Knows nothing of layers or torch: an
-engine that computes in another dtype fills its arrays piece by piece.
+and what is quantised, by us or by others, which is computed into float32 here. Knows nothing of
+layers or torch: an engine that computes in another dtype fills its arrays piece by piece.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from manyhands.domain.model_spec import TensorSource
 from manyhands.domain.stored_parts import stored_parts
 from manyhands.domain.tensor_frame import DTYPE_BYTES, StoredTensor
+from manyhands.domain.weight_format import blocks_of
+from manyhands.engine.block_weights import read_plain
 from manyhands.engine.dequantise import fp8_blocks, mxfp4
 from manyhands.engine.engine import Weights
 from manyhands.errors import CheckpointError, NotServed
@@ -41,6 +43,8 @@ def raw_rows(source: TensorSource, weights: Weights) -> tuple[str, NDArray[np.ge
     A view of the bytes read, and read-only, unless it was quantised. Raises NotServed (layout,
     dtype) and CheckpointError (another shape than the table says, too few bytes).
     """
+    if blocks_of(source) is not None:
+        return "F32", read_plain(source, weights)
     match source.layout:
         case "fp8_blocks":
             return "F32", _read_fp8(source, weights)

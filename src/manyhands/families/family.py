@@ -15,6 +15,13 @@ from typing import cast
 
 from manyhands import families
 from manyhands.domain.model_spec import ModelSpec
+from manyhands.domain.weight_format import (
+    METHOD,
+    STORED_FORMATS,
+    VERSION,
+    StoredFormat,
+    converted,
+)
 from manyhands.errors import CheckpointError, NotServed, UnknownFamily
 from manyhands.families.values import Config, section, word
 
@@ -36,7 +43,29 @@ def model_spec(config: Config) -> ModelSpec:
             f"no family file serves model_type {shown}; served are {', '.join(known_families())}"
         )
     _refuse_what_is_not_served(config, model_type)
-    return make(config)
+    form = stored_format(config)
+    if form is None:
+        return make(config)
+    as_published = {**config, "quantization_config": None}
+    return converted(make(as_published), None if form == "bf16" else form)
+
+
+def stored_format(config: Config) -> StoredFormat | None:
+    """What a folder was converted to by us; None for one as it was published.
+
+    Raises NotServed for a later layout of ours.
+    """
+    told = section(config, "quantization_config")
+    if told.get("quant_method") != METHOD:
+        return None
+    form = told.get("format")
+    for known in STORED_FORMATS:
+        if form == known and told.get("version") == VERSION:
+            return known
+    raise NotServed(
+        f"the folder was converted to {str(form)[:40]!r}, layout {str(told.get('version'))[:10]}; "
+        f"this version reads {', '.join(STORED_FORMATS)} of layout {VERSION}: convert it again"
+    )
 
 
 def known_families() -> tuple[str, ...]:
@@ -68,12 +97,12 @@ def _refuse_what_is_not_served(config: Config, family: str) -> None:
     """
     quantised = section(config, "quantization_config")
     read = cast("tuple[str, ...]", _said(family, "READS_QUANTISED") or ())
-    if quantised and quantised.get("quant_method") not in read:
+    if quantised and quantised.get("quant_method") not in (*read, METHOD):
         method = quantised.get("quant_method", "unnamed")
         also = f", or files quantised with {', '.join(read)}" if read else ""
         raise NotServed(
-            f"the weights are quantised ({method}); use the model's plain bf16, fp16 or fp32 "
-            f"files{also}"
+            f"the weights are quantised ({method}); take the model's plain bf16, fp16 or fp32 "
+            f"files, which `hands pull FOLDER --format int8 --to NEW` converts{also}"
         )
     code = section(config, "auto_map").get("AutoModelForCausalLM")
     known = cast("tuple[str, ...]", _said(family, "KNOWN_CODE") or ())

@@ -64,7 +64,7 @@ def open_model(
             load=lambda span: kind.load(span, settings.kv_bytes),
             stored=(checkpoint.spec.span,),
             bytes_per_weight=kind.bytes_per_number,
-            bytes_per_kv=kind.bytes_per_number,
+            bytes_per_kv=kind.bytes_per_kv,
         ),
         tokenizer=Tokenizer.open(checkpoint.folder) if has_text else None,
         end_tokens=frozenset(checkpoint.end_tokens),

@@ -20,6 +20,7 @@ from manyhands.domain.model_spec import BlockSpec, ModelSpec, TensorSource
 from manyhands.domain.span import Span
 from manyhands.domain.stored_parts import stored_parts
 from manyhands.domain.tensor_frame import StoredTensor
+from manyhands.domain.weight_format import dtype_of
 from manyhands.errors import CheckpointError, NotServed
 from manyhands.families.family import model_spec
 from manyhands.store.json_file import read_object
@@ -89,6 +90,7 @@ class Checkpoint:
                 for part in stored_parts(source):
                     name = part.names[0]
                     _check_shape(part, name, self._place(name))
+                    _check_dtype(source, part, self._place(name))
                     if part.layout == "tied":
                         self._check_same(name)
             self._check_nothing_unread(layer)
@@ -182,6 +184,10 @@ class Checkpoint:
             for first, last in _sampled(place.last - place.first, every):
                 named.update(self._bytes(place, first, last))
         return named.hexdigest()
+
+    def dtype(self, name: str) -> str:
+        """The dtype a tensor is stored in. Raises CheckpointError when there is none."""
+        return self._place(name).dtype
 
     def stored_bytes(self, span: Span) -> int:
         """Bytes that the span's tensors take in the files, each counted once."""
@@ -291,4 +297,13 @@ def _check_shape(source: TensorSource, name: str, place: Place) -> None:
         raise CheckpointError(
             f"{place.file}: tensor {name!r} has shape {list(place.shape)}, config.json asks for "
             f"{list(source.stored_shape)} ({source.layout}); they do not belong together"
+        )
+
+
+def _check_dtype(source: TensorSource, part: TensorSource, place: Place) -> None:
+    due = dtype_of(source, part)
+    if due is not None and place.dtype != due:
+        raise CheckpointError(
+            f"{place.file}: tensor {part.names[0]!r} is {place.dtype}, config.json asks for {due} "
+            f"({source.layout}); they do not belong together: convert the model again"
         )

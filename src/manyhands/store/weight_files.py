@@ -16,6 +16,9 @@ from manyhands.store.safetensors_header import Place, read_header
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+UNFINISHED = "conversion-not-finished.json"
+"""Stands in a folder while `weight_writer` fills it."""
+
 MOST_INDEX_BYTES = 64 * 2**20
 
 _CONVERT = (
@@ -73,6 +76,11 @@ def find_tensors(folder: Path) -> dict[str, Place]:
 
     A `model.safetensors` comes first, then the index, as in transformers. Raises CheckpointError.
     """
+    if (folder / UNFINISHED).exists():
+        raise CheckpointError(
+            f"{folder} is half converted: `hands pull` was broken off there; remove it and convert "
+            "the model again"
+        )
     if (folder / SINGLE).exists():
         return read_header(_regular(folder / SINGLE))
     if (folder / INDEX).exists():

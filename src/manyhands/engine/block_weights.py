@@ -1,0 +1,104 @@
+"""Takes matrices stored in blocks of integers out of a checkpoint, ready to multiply or look up.
+
+For both engines: rows come and go as float32 numpy. Knows nothing of layers or torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manyhands.codec.weight_blocks import Bits, WeightBlocks, dequantise, padded, unpacked
+from manyhands.domain.model_spec import TensorSource
+from manyhands.domain.weight_format import blocks_of, codes_and_scales, dtype_of
+from manyhands.engine.block_linear import CompiledProduct, Product, ReferenceProduct
+from manyhands.engine.engine import Weights
+from manyhands.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from manyhands.engine.crew import Crew
+
+Float32 = NDArray[np.float32]
+
+_BITS: dict[str, Bits] = {"int8": 8, "int4": 4}
+
+
+class BlockLinear:
+    """Matrices under each other, each in blocks of its own kind, and their biases."""
+
+    def __init__(self, products: Sequence[Product], bias: Float32 | None) -> None:
+        self._products, self._bias = products, bias
+        held = sum(product.bytes_held for product in products)
+        self.bytes_held = held + (0 if bias is None else bias.nbytes)
+
+    def __call__(self, rows: Float32) -> Float32:
+        """[N, in] -> [N, out]."""
+        outs = [product(rows) for product in self._products]
+        out = outs[0] if len(outs) == 1 else np.concatenate(outs, axis=1)
+        if self._bias is not None:
+            out += self._bias
+        return out
+
+
+def read_linear(
+    matrices: Sequence[TensorSource],
+    weights: Weights,
+    crew: Crew | None,
+    bias: Float32 | None,
+) -> BlockLinear:
+    """Matrices [out_i, in] under each other; neighbours of one kind become one product."""
+    groups: list[list[WeightBlocks]] = []
+    for source in matrices:
+        blocks = read_blocks(source, weights)
+        if groups and groups[-1][0].bits == blocks.bits:
+            groups[-1].append(blocks)
+        else:
+            groups.append([blocks])
+    return BlockLinear([product_of(_stacked(group), crew) for group in groups], bias)
+
+
+def product_of(blocks: WeightBlocks, crew: Crew | None) -> Product:
+    """The matrix ready to multiply: compiled where there is a crew, else by numpy."""
+    return ReferenceProduct(blocks) if crew is None else CompiledProduct(blocks, crew)
+
+
+def read_blocks(source: TensorSource, weights: Weights) -> WeightBlocks:
+    """A matrix's codes and scales. Raises CheckpointError when they are not what the table says."""
+    form = blocks_of(source) or "int8"
+    codes_part, scales_part = codes_and_scales(source)
+    codes = _read(codes_part, dtype_of(source, codes_part), weights)
+    scales = _read(scales_part, dtype_of(source, scales_part), weights).view(np.uint16)
+    bits = _BITS[form]
+    held = codes.view(np.int8) if bits == 8 else unpacked(codes)
+    return WeightBlocks(
+        bits, source.shape[1], held.reshape(source.shape[0], padded(source.shape[1])), scales
+    )
+
+
+def read_plain(source: TensorSource, weights: Weights) -> Float32:
+    """What a matrix in blocks stands for, as float32."""
+    return dequantise(read_blocks(source, weights))
+
+
+def _read(part: TensorSource, dtype: str | None, weights: Weights) -> NDArray[np.uint8]:
+    stored = weights(part)
+    if stored.dtype != dtype or stored.shape != part.shape:
+        raise CheckpointError(
+            f"tensor {part.names[0]!r} is {stored.dtype} {list(stored.shape)}, config.json asks "
+            f"for {dtype} {list(part.shape)}; they do not belong together: convert the model again"
+        )
+    return np.frombuffer(stored.data, np.uint8).reshape(part.shape[0], -1)
+
+
+def _stacked(group: Sequence[WeightBlocks]) -> WeightBlocks:
+    if len(group) == 1:
+        return group[0]
+    return WeightBlocks(
+        group[0].bits,
+        group[0].width,
+        np.concatenate([blocks.codes for blocks in group]),
+        np.concatenate([blocks.scales for blocks in group]),
+    )

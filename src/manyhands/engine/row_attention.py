@@ -1,0 +1,84 @@
+"""Attention whose bits, for each query, depend on the keys it sees and on nothing else.
+
+BLAS and torch add up in another order for many queries than for one; here each query is computed by
+itself: by a compiled kernel where numba is, else by numpy, one query at a time. The two differ in
+the last bits, and carry different names. Knows nothing of sessions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manyhands.domain.model_spec import Attention
+from manyhands.engine import numpy_math
+
+if TYPE_CHECKING:
+    from manyhands.engine.crew import Crew
+
+Float32 = NDArray[np.float32]
+
+_NONE = np.empty(0, np.float32)
+
+LANES = 16
+"""The kernel takes heads whose widths are multiples of this."""
+
+UNIT_PAIRS = 4096
+"""About how many pairs of query and key one unit computes."""
+
+
+def attend(
+    queries: Float32,
+    keys: Float32,
+    values: Float32,
+    position: int,
+    spec: Attention,
+    sinks: Float32 | None,
+    crew: Crew | None,
+) -> Float32:
+    """Causal attention: queries [T, H, W] at position …, keys [K, L, W], values -> [T, H, V].
+
+    `keys` begin at position 0. Memory may be strided, but for the last axis.
+    """
+    is_wide = spec.head_dim % LANES == 0 and spec.v_head_dim % LANES == 0
+    is_plain = spec.softcap is None and spec.alibi is None
+    if crew is None or not is_wide or not is_plain:
+        return _one_by_one(queries, keys, values, position, spec, sinks)
+    tokens = queries.shape[0]
+    out = np.empty((tokens, spec.heads, spec.v_head_dim), np.float32)
+    seen = position + tokens if spec.window is None else min(spec.window, position + tokens)
+    unit_rows = max(1, UNIT_PAIRS // (seen * (spec.heads // spec.kv_heads)))
+    number, units = crew.kernels.open_attention(
+        crew.state,
+        queries,
+        keys,
+        values,
+        out,
+        scale := np.array([spec.scale], np.float32),
+        held := _NONE if sinks is None else np.ascontiguousarray(sinks),
+        position,
+        spec.window or 0,
+        unit_rows,
+    )
+    crew.run(number, units)
+    del scale, held  # not before the job is done: it knows them by address
+    return out
+
+
+def _one_by_one(
+    queries: Float32,
+    keys: Float32,
+    values: Float32,
+    position: int,
+    spec: Attention,
+    sinks: Float32 | None,
+) -> Float32:
+    rows = []
+    for token in range(queries.shape[0]):
+        at, end = position + token, position + token + 1
+        # copied: BLAS must be given every query's keys in the same form
+        seen = np.ascontiguousarray(keys[:, :end]), np.ascontiguousarray(values[:, :end])
+        rows.append(numpy_math.attend(queries[token : token + 1], *seen, at, spec, sinks))
+    return np.concatenate(rows)

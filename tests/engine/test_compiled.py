@@ -1,0 +1,87 @@
+"""Kernels that crash, hang or give other numbers in the child are never used here."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from manyhands.engine import compiled, compiled_child
+from manyhands.engine.block_linear import CompiledProduct
+from manyhands.engine.compiled import kernels_serve, new_crew, processors, trial
+
+
+@pytest.fixture
+def anew(monkeypatch, tmp_path):
+    """As on a machine where nothing was tried yet."""
+    monkeypatch.setattr(compiled, "kernel_folder", lambda: tmp_path)
+    kernels_serve.cache_clear()
+    yield tmp_path
+    kernels_serve.cache_clear()
+
+
+def child(code):
+    return (sys.executable, "-c", code)
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("import os; os.abort()", "ended with -6"),
+        ("print('attention is wrong'); raise SystemExit(1)", "ended with 1: attention is wrong"),
+    ],
+)
+def test_a_child_that_does_not_end_well_is_told(code, told):
+    assert told in trial(child(code))
+
+
+def test_a_child_that_cannot_start_or_hangs_is_told(monkeypatch):
+    assert "needs a second process" in trial(("/nothing/here",))
+    monkeypatch.setattr(compiled, "DEADLINE_S", 0.2)
+    assert "was not done after" in trial(child("import time; time.sleep(60)"))
+
+
+def test_kernels_that_crash_are_not_used_and_not_remembered(anew, monkeypatch, caplog):
+    pytest.importorskip("numba")
+    monkeypatch.setattr(compiled, "CHILD", child("import os; os.abort()"))
+    assert not kernels_serve()
+    assert new_crew(2) is None
+    assert "multiplied by numpy" in caplog.text
+    assert not list(anew.iterdir())
+
+
+def test_kernels_that_were_right_are_not_tried_again(anew, monkeypatch):
+    pytest.importorskip("numba")
+    monkeypatch.setattr(compiled, "CHILD", child("pass"))
+    assert kernels_serve()
+    kernels_serve.cache_clear()
+    monkeypatch.setattr(compiled, "CHILD", child("raise SystemExit(1)"))
+    assert kernels_serve()
+
+
+def test_without_numba_numpy_serves(anew, monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert not kernels_serve()
+
+
+def test_the_child_notices_wrong_products(monkeypatch):
+    if not kernels_serve():
+        pytest.skip("numba is not installed")
+    crew = new_crew(1)
+    assert compiled_child.products_are_right(crew)
+    assert compiled_child.attention_is_right(crew)
+    right = CompiledProduct.__call__
+
+    def wrong(self, rows):
+        out = right(self, rows)
+        out[-1, 0] = np.nextafter(out[-1, 0], np.float32(9))
+        return out
+
+    monkeypatch.setattr(CompiledProduct, "__call__", wrong)
+    assert not compiled_child.products_are_right(crew)
+
+
+def test_a_crew_has_a_thread_for_each_processor_unless_told():
+    if not kernels_serve():
+        pytest.skip("numba is not installed")
+    assert new_crew(None).threads == processors() >= 1
+    assert new_crew(3).threads == 3

@@ -1,0 +1,71 @@
+"""Attention is numpy's, and a query's bits depend on the keys it sees alone."""
+
+import numpy as np
+import pytest
+
+from manyhands.domain.model_spec import Attention
+from manyhands.engine import numpy_math
+from manyhands.engine.compiled import kernels_serve, new_crew
+from manyhands.engine.row_attention import attend
+from ordinary import ordinary
+
+FORMS = {
+    "groups": Attention(4, 2, 32, 32, 0.2),
+    "wide values": Attention(4, 4, 16, 80, 0.25),
+    "window": Attention(4, 1, 64, 64, 0.125, window=37),
+    "sinks": Attention(4, 2, 32, 48, 0.2, sinks=True),
+    "odd width": Attention(4, 2, 24, 24, 0.2),
+    "softcap": Attention(4, 2, 32, 32, 0.2, softcap=20.0),
+}
+
+
+@pytest.fixture(params=["compiled", "numpy"])
+def crew(request):
+    if request.param == "numpy":
+        return None
+    if not kernels_serve():
+        pytest.skip("numba is not installed")
+    return new_crew(2)
+
+
+def case(spec, position, tokens):
+    """Queries, and keys and values as they lie in a memory that has room for more."""
+    room = position + tokens + 9
+    end = position + tokens
+    return (
+        2 * ordinary(tokens, spec.heads, spec.head_dim),
+        ordinary(spec.kv_heads, room, spec.head_dim, seed=1)[:, :end],
+        ordinary(spec.kv_heads, room, spec.v_head_dim, seed=2)[:, :end],
+        ordinary(spec.heads, seed=3) if spec.sinks else None,
+    )
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("position", "tokens"), [(0, 1), (0, 20), (500, 9), (300, 1)])
+def test_it_is_what_numpy_computes(crew, form, position, tokens):
+    spec = FORMS[form]
+    queries, keys, values, sinks = case(spec, position, tokens)
+    got = attend(queries, keys, values, position, spec, sinks, crew)
+    expected = numpy_math.attend(queries, keys, values, position, spec, sinks)
+    np.testing.assert_allclose(got, expected, atol=5e-6)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_querys_bits_do_not_depend_on_the_queries_beside_it(crew, form):
+    spec = FORMS[form]
+    queries, keys, values, sinks = case(spec, 290, 32)
+    together = attend(queries, keys, values, 290, spec, sinks, crew)
+    for token in (0, 1, 7, 31):
+        end = 290 + token + 1
+        alone = attend(
+            queries[token : token + 1], keys[:, :end], values[:, :end], end - 1, spec, sinks, crew
+        )
+        np.testing.assert_array_equal(alone[0].view(np.int32), together[token].view(np.int32))
+
+
+def test_scores_that_differ_by_far_give_the_best_keys_value_and_no_nan(crew):
+    spec = Attention(1, 1, 16, 16, 1.0)
+    keys, values = ordinary(1, 300, 16), ordinary(1, 300, 16, seed=1)
+    query = 1e4 * keys[0, 200]
+    got = attend(query[None, None], keys, values, 299, spec, None, crew)
+    np.testing.assert_array_equal(got[0, 0], values[0, (keys[0] @ query).argmax()])
