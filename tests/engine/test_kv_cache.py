@@ -30,7 +30,7 @@ A, B, C = session(1), session(2), session(3)
 def view(buffer, offset, shape):
     count = math.prod(shape)
     flat = np.frombuffer(buffer, np.float32, count, offset) if count else np.empty(0, np.float32)
-    return flat.reshape(shape).transpose(1, 0, 2)
+    return flat.reshape(shape)
 
 
 def cache_of(tokens, shapes=SHAPES):

@@ -2,10 +2,10 @@
 
 A session's memory is a range of addresses as long as a session may get, one pair of arrays a block:
 keys [kv_heads, C, key_width], values [kv_heads, C, value_width], C tokens. Only what was written
-takes memory, so nothing is copied as a session grows, and attention reads one piece. A session that
-begins as another did shows that one's pages at the same place. Blocks with a window keep every
-token for now, and the engine masks them: simple and true, not yet small. Knows nothing of what the
-numbers mean.
+takes memory, so nothing is copied as a session grows, and attention reads each head in one piece.
+A session that begins as another did shows that one's pages at the same places. Blocks with a window
+keep every token for now, and the engine masks them: simple and true, not yet small. Knows nothing
+of what the numbers mean.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from manyhands.engine.page_table import PAGE_TOKENS, Page, PageTable, pages_of
 from manyhands.engine.pages import PAGESIZE, RESERVES_FREELY, Range
 from manyhands.errors import ContextOverflow, ResourceError, SessionUnknown, UserError
 
-MOST_RUNS = 4
-"""Ranges of other sessions that one session shows."""
+MOST_MAPPINGS = 20_000
+"""Parts of other ranges that all sessions show; a process may have 65,530 mappings on Linux."""
 
 
 class Array(Protocol):
@@ -41,7 +41,7 @@ class Array(Protocol):
 A = TypeVar("A", bound=Array)
 
 View = Callable[[mmap.mmap, int, tuple[int, int, int]], A]
-"""(buffer, offset in bytes, [tokens, heads, width]) -> the array there, as [heads, tokens, width].
+"""(buffer, offset in bytes, [heads, tokens, width]) -> the array there.
 
 A width may be 0: then there is nothing in the buffer.
 """
@@ -62,13 +62,10 @@ class BlockShape:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Bytes [first, last) of a range: an array of rows [heads, width], one a token."""
+class _Lane:
+    """Where one head's keys or values lie in a range: from `first` on, `row_bytes` a token."""
 
     first: int
-    last: int
-    heads: int
-    width: int
     row_bytes: int
 
 
@@ -76,15 +73,17 @@ class _Place:
 class Memory(Generic[A]):
     """One session's memory: `blocks` holds a (keys, values) pair for each of its `shapes`.
 
-    `pages` are what it may fill, `home` is the range its own pages are in.
+    `pages` are what it may fill, `home` is the range its own pages are in, `mappings` how many
+    parts of other ranges are shown there.
     """
 
     limit: int
     shapes: tuple[BlockShape, ...]
     home: Range
-    places: list[_Place]
+    lanes: list[_Lane]
     blocks: list[tuple[A, A]]
     pages: list[Page[Range]]
+    mappings: int = 0
     length: int = 0
 
 
@@ -100,6 +99,7 @@ class KvCache(Generic[A]):
         self._context = context
         self._view = view
         self._memories: dict[SessionId, Memory[A]] = {}
+        self._mappings = 0
 
     @property
     def element_bytes(self) -> int:
@@ -156,7 +156,7 @@ class KvCache(Generic[A]):
         """Free a session's memory; unknown sessions are no error."""
         memory = self._memories.pop(session, None)
         if memory is not None:
-            self._give_back(memory.pages, memory.places)
+            self._end(memory)
 
     def trim(self, session: SessionId) -> None:
         """Give back what the session has beyond its length, which becomes its limit."""
@@ -164,7 +164,7 @@ class KvCache(Generic[A]):
         count = pages_of(memory.length)
         memory.limit = memory.length
         beyond, memory.pages = memory.pages[count:], memory.pages[:count]
-        self._give_back(beyond, memory.places)
+        self._give_back(beyond, memory.lanes)
 
     def memory(self, session: SessionId) -> Memory[A]:
         """A session's memory. Raises SessionUnknown."""
@@ -195,7 +195,7 @@ class KvCache(Generic[A]):
         touched = memory.pages[position // PAGE_TOKENS :]
         if any(page.users > 1 or page.home is not memory.home for page in touched):
             fresh = self._begun(memory.limit, memory.shapes, memory, position)
-            self._give_back(memory.pages, memory.places)
+            self._end(memory)
             self._memories[session] = fresh
 
     def _begun(
@@ -206,53 +206,70 @@ class KvCache(Generic[A]):
         Once there is room for all of it, nothing fails but the system.
         """
         page_bytes = PAGE_TOKENS * self._element_bytes * sum(shape.elements for shape in shapes)
-        shared = [] if source is None else _shareable(source.pages[: at // PAGE_TOKENS])
+        tokens = limit
+        if RESERVES_FREELY:  # whole pages of the system's for each head, whatever its width
+            unit = PAGESIZE // self._element_bytes
+            tokens = -(-self._context // unit) * unit
+        lanes = self._lanes(shapes, tokens)
+        shared, mappings = self._shareable(source, at, len(lanes))
         self._table.check(limit, page_bytes, len(shared))
-        tokens = self._context if RESERVES_FREELY else limit
-        places = self._places(shapes, tokens)
         try:
-            home = Range(places[-1].last if places else 1)
+            home = Range(max(1, sum(tokens * lane.row_bytes for lane in lanes)))
             if source is not None and at:
-                _fill(home, places, source, shared, at)
+                _fill(home, lanes, source, shared, at)
         except MemoryError as fault:
             raise ResourceError(
                 f"the system has no memory for {limit} tokens of keys and values though the budget "
                 f"has ({fault}); lower kv_bytes or free memory"
             ) from fault
-        arrays = [
-            self._view(home.buffer, place.first, (tokens, place.heads, place.width))
-            for place in places
-        ]
-        blocks = list(zip(arrays[::2], arrays[1::2], strict=True))
+        blocks = self._blocks(home, shapes, tokens)
         pages = self._table.give(limit, page_bytes, home, shared)
-        return Memory(limit, shapes, home, places, blocks, pages, at)
+        self._mappings += mappings
+        return Memory(limit, shapes, home, lanes, blocks, pages, mappings, at)
 
-    def _places(self, shapes: Sequence[BlockShape], tokens: int) -> list[_Place]:
-        """Where each array of `tokens` tokens lies in a range, each from a system's page on."""
-        places: list[_Place] = []
+    def _lanes(self, shapes: Sequence[BlockShape], tokens: int) -> list[_Lane]:
+        """Block after block its keys head by head, then its values."""
+        lanes: list[_Lane] = []
         end = 0
         for shape in shapes:
             for width in (shape.key_width, shape.value_width):
-                row_bytes = shape.heads * width * self._element_bytes
-                first, end = end, end + -(-tokens * row_bytes // PAGESIZE) * PAGESIZE
-                places.append(_Place(first, end, shape.heads, width, row_bytes))
-        return places
+                for _ in range(shape.heads):
+                    lanes.append(_Lane(end, width * self._element_bytes))
+                    end += tokens * width * self._element_bytes
+        return lanes
 
-    def _give_back(self, pages: Iterable[Page[Range]], places: Sequence[_Place]) -> None:
+    def _blocks(self, home: Range, shapes: Sequence[BlockShape], tokens: int) -> list[tuple[A, A]]:
+        blocks: list[tuple[A, A]] = []
+        first = 0
+        for shape in shapes:
+            pair: list[A] = []
+            for width in (shape.key_width, shape.value_width):
+                pair.append(self._view(home.buffer, first, (shape.heads, tokens, width)))
+                first += shape.heads * tokens * width * self._element_bytes
+            blocks.append((pair[0], pair[1]))
+        return blocks
+
+    def _shareable(
+        self, source: Memory[A] | None, at: int, lanes: int
+    ) -> tuple[list[Page[Range]], int]:
+        """The pages of `source` below `at` that can be shown, and how many mappings that takes."""
+        pages = [] if source is None else source.pages[: at // PAGE_TOKENS]
+        mappings = 2 * lanes * len(_runs(pages))  # each may cut another one in two
+        can_be_shown = all(page.home.can_be_shown for page in pages)
+        if not can_be_shown or self._mappings + mappings > MOST_MAPPINGS:
+            return [], 0
+        return pages, mappings
+
+    def _end(self, memory: Memory[A]) -> None:
+        self._mappings -= memory.mappings
+        self._give_back(memory.pages, memory.lanes)
+
+    def _give_back(self, pages: Iterable[Page[Range]], lanes: Sequence[_Lane]) -> None:
         """Free pages at once, also where their range lives on because others read a part of it."""
         for home, first, last in _runs(self._table.take_back(pages)):
-            for place in places:
-                row_bytes = PAGE_TOKENS * place.row_bytes
-                end = min(place.first + last * row_bytes, place.last)
-                home.drop(place.first + first * row_bytes, end)
-
-
-def _shareable(pages: Sequence[Page[Range]]) -> list[Page[Range]]:
-    """Those pages from the front that can be shown: of so many ranges only, for each is a mapping
-    more in every array, and a process may have 65,530 of them on Linux.
-    """
-    runs = [run for run in _runs(pages) if run[0].can_be_shown][:MOST_RUNS]
-    return list(pages[: runs[-1][2]]) if runs else []
+            for lane in lanes:
+                row_bytes = PAGE_TOKENS * lane.row_bytes
+                home.drop(lane.first + first * row_bytes, lane.first + last * row_bytes)
 
 
 def _runs(pages: Iterable[Page[Range]]) -> list[tuple[Range, int, int]]:
@@ -268,7 +285,7 @@ def _runs(pages: Iterable[Page[Range]]) -> list[tuple[Range, int, int]]:
 
 def _fill(
     home: Range,
-    places: Sequence[_Place],
+    lanes: Sequence[_Lane],
     source: Memory[A],
     shared: Sequence[Page[Range]],
     at: int,
@@ -276,14 +293,14 @@ def _fill(
     """Let `home` hold the first `at` tokens of `source`, `shared` pages without a copy."""
     mine, theirs = memoryview(home.buffer), memoryview(source.home.buffer)
     runs = _runs(shared)
-    for place, origin in zip(places, source.places, strict=True):
-        done, row_bytes = 0, PAGE_TOKENS * place.row_bytes
+    for lane, origin in zip(lanes, source.lanes, strict=True):
+        row_bytes = PAGE_TOKENS * lane.row_bytes
         shown = [
-            home.show(other, place.first + first * row_bytes, place.first + last * row_bytes)
+            home.show(other, lane.first + first * row_bytes, lane.first + last * row_bytes)
             for other, first, last in runs
         ]
-        end = place.first + at * place.row_bytes
+        done, end = lane.first, lane.first + at * lane.row_bytes
         for begin, until in (*shown, (end, end)):
-            size = begin - place.first - done
-            mine[place.first + done : begin] = theirs[origin.first + done :][:size]
-            done = until - place.first
+            there = origin.first + done - lane.first
+            mine[done:begin] = theirs[there : there + begin - done]
+            done = until

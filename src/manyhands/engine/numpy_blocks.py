@@ -99,7 +99,7 @@ def profile(weights: str, weight_format: str, wire_codec: str) -> Profile:
 def _view(buffer: mmap, offset: int, shape: tuple[int, int, int]) -> Float32:
     count = math.prod(shape)
     flat = np.frombuffer(buffer, np.float32, count, offset) if count else np.empty(0, np.float32)
-    return flat.reshape(shape).transpose(1, 0, 2)
+    return flat.reshape(shape)
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,9 +98,8 @@ def load(
     def view(buffer: mmap, offset: int, shape: tuple[int, int, int]) -> Tensor:
         count = math.prod(shape)
         if not count:
-            return torch.empty(shape, dtype=chosen).transpose(0, 1)
-        flat = torch.frombuffer(buffer, dtype=chosen, count=count, offset=offset)
-        return flat.view(shape).transpose(0, 1)
+            return torch.empty(shape, dtype=chosen)
+        return torch.frombuffer(buffer, dtype=chosen, count=count, offset=offset).view(shape)
 
     cache = KvCache(kv_bytes, chosen.itemsize, spec.context, view)
     return BlockEngine(spec, span, program, cache, device)

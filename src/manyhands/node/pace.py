@@ -15,39 +15,37 @@ from manyhands.plan.batching import LEAST_CHUNK, chunk_tokens
 SMOOTHING = 0.5
 """Share of the newest chunk in what is taken as usual."""
 
-Predict = Callable[[int], Sequence[float]]
-"""Tokens of a step -> its seconds at each stage, as planned."""
+Predict = Callable[[int, int], Sequence[float]]
+"""(tokens of a step, tokens in memory before it) -> its seconds at each stage, as planned."""
 
 
 class Pace:
-    """`tokens` is the size of the next chunk."""
+    """Use: `begin` with a route, `tokens` of each chunk, `took` after it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._predict: Predict | None = None
         self._slower = 1.0
-        self.tokens = settings.chunk_tokens
 
     def begin(self, predict: Predict) -> None:
         """A new route, of other devices perhaps."""
         self._predict = predict
-        self._choose()
 
-    def took(self, tokens: int, stages_s: Sequence[float]) -> None:
+    def took(self, tokens: int, position: int, stages_s: Sequence[float]) -> None:
         """A chunk went round; `stages_s` is what each stage computed, batch-mates included."""
         if self._predict is None or tokens < LEAST_CHUNK:
             return
-        planned_s = max(self._predict(tokens), default=0.0)
+        planned_s = max(self._predict(tokens, position), default=0.0)
         if stages_s and isfinite(planned_s) and planned_s > 0:
             slower = max(stages_s) / planned_s
             self._slower += SMOOTHING * (slower - self._slower)
-            self._choose()
 
-    def _choose(self) -> None:
+    def tokens(self, position: int) -> int:
+        """Tokens of a chunk that begins at `position`."""
         settings, predict, slower = self._settings, self._predict, self._slower
 
         def step_s(tokens: int) -> float:
-            planned_s = max(predict(tokens), default=0.0) if predict is not None else 0.0
+            planned_s = max(predict(tokens, position), default=0.0) if predict is not None else 0.0
             return slower * planned_s if isfinite(planned_s) else 0.0
 
-        self.tokens = chunk_tokens(settings.chunk_tokens, settings.chunk_delay_s, step_s)
+        return chunk_tokens(settings.chunk_tokens, settings.chunk_delay_s, step_s)

@@ -205,8 +205,8 @@ class Recovery:
             return
         ring.liveness.expect(route_s(swarm, spec, ring.terms.owner, route, cost))
 
-        def predict(tokens: int) -> list[float]:
-            step = replace(cost, tokens=tokens, context=ring.confirmed)
+        def predict(tokens: int, position: int) -> list[float]:
+            step = replace(cost, tokens=tokens, context=position)
             return [span_s(spec, s.span, peers[s.peer].device, step) for s in route.stages]
 
         ring.pace.begin(predict)
@@ -257,11 +257,11 @@ class Recovery:
         """
         ring = self._ring
         spans = replays(lengths, ring.confirmed)
-        size = ring.pace.tokens
+        size = ring.pace.tokens(ring.confirmed)
         counts = [len(list(chunks(span.first, span.last, size))) for span in spans]
         ring.sequence = max(counts, default=0)
         for span, count in zip(spans, counts, strict=True):
-            self._send_replay(span, ring.sequence - count)
+            self._send_replay(span, ring.sequence - count, size)
         waiting = {span.through for span in spans}
         while waiting:
             message = await ring.next("replay")
@@ -270,9 +270,9 @@ class Recovery:
             elif isinstance(message, Result) and message.sequence == ring.sequence - 1:
                 waiting.discard(len(ring.route) - 1)
 
-    def _send_replay(self, span: ReplaySpan, sequence: int) -> None:
+    def _send_replay(self, span: ReplaySpan, sequence: int, size: int) -> None:
         """Ask the stage before to replay its journal; before the first stage, that is us."""
-        ring, size = self._ring, self._ring.pace.tokens
+        ring = self._ring
         if span.source == OWNER:
             for number, (first, last) in enumerate(chunks(span.first, span.last, size)):
                 ring.send_step(

@@ -146,10 +146,10 @@ class Session:
             peer = self.ring.route.stages[-1].peer
             raise Setback(f"peer {short(peer)} answers nonsense", lost=frozenset({peer}))
 
-    def _rows_at_once(self, want: Want, allowed: TensorFrame | None) -> int:
+    def _rows_at_once(self, position: int, want: Want, allowed: TensorFrame | None) -> int:
         """Tokens in one step: no more than hold up others for long, or than one frame answers."""
         is_masked = allowed is not None and want.rows == "all"  # a mask is not cut into chunks
-        size = self._settings.chunk_tokens if is_masked else self.ring.pace.tokens
+        size = self._settings.chunk_tokens if is_masked else self.ring.pace.tokens(position)
         if want.logits and want.rows == "all":
             row_bytes = 4 * self.terms.spec.vocabulary
             size = min(size, max(1, CAPS[Kind.RESULT].payload // row_bytes))
@@ -170,7 +170,7 @@ class Session:
         position, last = ring.confirmed, len(ring.tokens)
         while ring.confirmed < last:
             while position < last and len(in_flight) < window:
-                after = min(position + self._rows_at_once(want, allowed), last)
+                after = min(position + self._rows_at_once(position, want, allowed), last)
                 wanted = want if want.rows == "all" or after == last else NOTHING
                 sequence = ring.send_step(
                     position,
@@ -187,7 +187,7 @@ class Session:
                 wanted = want if want.rows == "all" or after == last else NOTHING
                 self._check(message, wanted, after - ring.confirmed)
                 in_flight.popleft()
-                ring.pace.took(after - ring.confirmed, message.compute_s)
+                ring.pace.took(after - ring.confirmed, ring.confirmed, message.compute_s)
                 ring.confirmed = after
                 self._moved.set()
                 ring.liveness.progressed()
