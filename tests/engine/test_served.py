@@ -30,15 +30,14 @@ def block(**words):
 
 
 UNSERVED = [
-    (2, block(flow="post"), "flow 'post'"),
+    (2, block(flow="post", residual_scale=2.0), "flow 'post'"),
     (2, block(flow="parallel"), "flow 'parallel'"),
     (2, block(moe=Moe(4, 2, "softmax")), "moe"),
     (2, block(residual_from_norm=True), "residual_from_norm"),
     (2, attention(latent=Latent(None, 8, 8, 8)), "latent"),
     (2, attention(alibi=(1.0,) * 4), "alibi"),
     (2, attention(causal=False), "not causal"),
-    (0, lambda embed: replace(embed, patches=Patches(4, 3)), "patches"),
-    (0, lambda embed: replace(embed, token_types=2), "token_types"),
+    (0, lambda embed: replace(embed, patches=Patches(4, 3, 8, 8)), "patches"),
     (5, lambda head: replace(head, kind="classify"), "'classify'"),
 ]
 
@@ -54,7 +53,7 @@ def test_an_unserved_word_is_refused_at_load_by_name(model, load, place, change,
 
 
 @pytest.mark.parametrize("load", LOADS.values(), ids=LOADS)
-@pytest.mark.parametrize("name", ["attention_scale", "router", "rubbish.bias", "q_norm.bias"])
+@pytest.mark.parametrize("name", ["attention_scale.bias", "router", "rubbish.bias", "q_norm.bias"])
 def test_a_tensor_nobody_computes_with_is_refused_by_name(model, load, name):
     table = {**model.spec.layers[2].tensors, name: TensorSource(("model.norm.weight",), (48,))}
     spec = changed(model.spec, 2, tensors=table)

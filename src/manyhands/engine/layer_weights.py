@@ -46,37 +46,55 @@ class NormWeights(Generic[A]):
 
 
 @dataclass(frozen=True, slots=True)
-class EmbedWeights(Generic[A]):
-    """Tokens [V, D], learned positions [P, D] if any, norm if any."""
+class TextWeights(Generic[A]):
+    """Tokens [V, D]; positions [P, D], token types [K, D] and norm, each if any."""
 
     tokens: A
+    positions: A | None
+    token_types: A | None
+    norm: NormWeights[A]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageWeights(Generic[A, L]):
+    """The map of patches; class token [1, D], registers [R, D], positions, norm, each if any."""
+
+    patches: L
+    class_token: A | None
+    registers: A | None
     positions: A | None
     norm: NormWeights[A]
 
 
 @dataclass(frozen=True, slots=True)
 class BlockWeights(Generic[A, L]):
-    """One block, ready to compute; `mlp_in` is gate over up, or up alone when plain."""
+    """One block, ready to compute; `mlp_in` is gate over up, or up alone when plain.
 
-    attention_norm: NormWeights[A]
+    A norm that is None stands nowhere; a scale [D] multiplies what attention or MLP gives.
+    """
+
+    attention_norm: NormWeights[A] | None
     qkv: L
     q_norm: NormWeights[A]
     k_norm: NormWeights[A]
     sinks: A | None
     o: L
     attention_after_norm: NormWeights[A] | None
-    mlp_norm: NormWeights[A]
+    attention_scale: A | None
+    mlp_norm: NormWeights[A] | None
     mlp_in: L
     down: L
     mlp_after_norm: NormWeights[A] | None
+    mlp_scale: A | None
 
 
 @dataclass(frozen=True, slots=True)
 class HeadWeights(Generic[A, L]):
-    """Norm, and the matrix [outputs, D]."""
+    """Norm, and the matrix [outputs, D] of scores, with a `dense` [D, D] before it if any."""
 
     norm: NormWeights[A]
-    head: L
+    dense: L | None
+    head: L | None
 
 
 class _Table(Generic[A, L]):
@@ -111,6 +129,10 @@ class _Table(Generic[A, L]):
         source = self.source(name, size)
         return None if source is None else self._reader.vector(source)
 
+    def rows(self, name: str, count: int, width: int) -> A | None:
+        """The named table [count, width], which must be there; None for a count of 0."""
+        return self._reader.table(self.need(name, count, width)) if count else None
+
     def norm(self, name: str, size: int) -> NormWeights[A]:
         """A norm's weight and bias, each there or not."""
         return NormWeights(self.vector(name, size), self.vector(f"{name}.bias", size))
@@ -123,7 +145,11 @@ class _Table(Generic[A, L]):
 
     def optional_norm(self, name: str, size: int) -> NormWeights[A] | None:
         """A norm that stands there only if the table has it."""
-        return self.norm(name, size) if name in self._left else None
+        return self.norm(name, size) if self.has(name) else None
+
+    def has(self, name: str) -> bool:
+        """True for a tensor of the table that nobody has taken yet."""
+        return name in self._left
 
     def finish(self) -> None:
         """Refuse what nobody took."""
@@ -136,15 +162,27 @@ class _Table(Generic[A, L]):
 
 def read_embed(
     layer: LayerSpec, part: EmbedSpec, width: int, place: int, reader: Reader[A, L]
-) -> EmbedWeights[A]:
-    """Read an embedding. Raises CheckpointError, NotServed."""
+) -> TextWeights[A] | ImageWeights[A, L]:
+    """Read an embedding of texts or of images. Raises CheckpointError, NotServed."""
     table = _Table(layer, place, reader)
-    tokens = reader.table(table.need("tokens", part.tokens, width))
-    positions = None
-    if part.positions:
-        rows = part.positions + part.position_offset
-        positions = reader.table(table.need("positions", rows, width))
-    weights = EmbedWeights(tokens, positions, table.norm("norm", width))
+    known = part.positions + part.position_offset if part.positions else 0
+    weights: TextWeights[A] | ImageWeights[A, L]
+    if part.patches is None:
+        weights = TextWeights(
+            tokens=reader.table(table.need("tokens", part.tokens, width)),
+            positions=table.rows("positions", known, width),
+            token_types=table.rows("token_types", part.token_types, width),
+            norm=table.norm("norm", width),
+        )
+    else:
+        image = part.patches
+        weights = ImageWeights(
+            patches=table.linear(image.elements, patches=width),
+            class_token=table.rows("class_token", int(image.class_token), width),
+            registers=table.rows("registers", image.registers, width),
+            positions=table.rows("positions", known, width),
+            norm=table.norm("norm", width),
+        )
     table.finish()
     return weights
 
@@ -161,17 +199,19 @@ def read_block(
     table = _Table(layer, place, reader)
     gated = {"gate": inner} if part.mlp.kind == "gated" else {}
     weights = BlockWeights(
-        attention_norm=table.norm("attention_norm", width),
+        attention_norm=table.optional_norm("attention_norm", width),
         qkv=table.linear(width, q=queries, k=keys, v=values),
         q_norm=table.norm("q_norm", queries if is_whole else attention.head_dim),
         k_norm=table.norm("k_norm", keys if is_whole else attention.head_dim),
         sinks=table.vector("sinks", attention.heads),
         o=table.linear(attention.heads * attention.v_head_dim, o=width),
         attention_after_norm=table.optional_norm("attention_after_norm", width),
-        mlp_norm=table.norm("mlp_norm", width),
+        attention_scale=table.vector("attention_scale", width),
+        mlp_norm=table.optional_norm("mlp_norm", width),
         mlp_in=table.linear(width, **gated, up=inner),
         down=table.linear(inner, down=width),
         mlp_after_norm=table.optional_norm("mlp_after_norm", width),
+        mlp_scale=table.vector("mlp_scale", width),
     )
     table.finish()
     _check_agreement(part, weights, place)
@@ -205,6 +245,12 @@ def read_head(
     """Read a head; a tied one shares the embedding's `tokens` when the span holds them."""
     table = _Table(layer, place, reader)
     norm = table.norm("norm", width)
+    if part.kind not in ("lm", "classify"):
+        table.finish()
+        return HeadWeights(norm, None, None)
+    dense = None
+    if part.kind == "classify" and table.has("dense"):
+        dense = table.linear(width, dense=width)
     matrix = table.need("head", part.outputs, width)
     bias = table.source("head.bias", part.outputs)
     is_shared = tokens is not None and matrix.layout == "tied"
@@ -214,4 +260,4 @@ def read_head(
         else reader.linear([matrix], [bias])
     )
     table.finish()
-    return HeadWeights(norm, head)
+    return HeadWeights(norm, dense, head)

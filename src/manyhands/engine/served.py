@@ -17,7 +17,7 @@ def check_served(spec: ModelSpec, span: Span) -> None:
     """Raise NotServed naming each unserved word of the span, UserError for a span outside.
 
     A window, rotary or not, softcap, sinks, qk-norm, sandwich norms, biases, learned positions and
-    residual scales are served.
+    residual scales are served; so are encoders of texts and images with what their heads pool.
     """
     if not spec.span.covers(span):
         raise UserError(f"span {span} is outside this model's layers {spec.span}")
@@ -25,11 +25,11 @@ def check_served(spec: ModelSpec, span: Span) -> None:
     for layer in spec.layers[span.first : span.last]:
         match layer.part:
             case BlockSpec() as block:
-                words.update(dict.fromkeys(_block_words(block)))
+                words.update(dict.fromkeys(_block_words(block, spec)))
             case EmbedSpec() as embed:
-                words.update(dict.fromkeys(_embed_words(embed)))
+                words.update(dict.fromkeys(_embed_words(embed, spec)))
             case HeadSpec() as head:
-                words.update(dict.fromkeys(_head_words(head)))
+                words.update(dict.fromkeys(_head_words(head, spec)))
     if words:
         raise NotServed(
             f"the family {spec.family} needs {', '.join(words)}, which the block engines do not "
@@ -37,9 +37,9 @@ def check_served(spec: ModelSpec, span: Span) -> None:
         )
 
 
-def _block_words(block: BlockSpec) -> Iterator[str]:
+def _block_words(block: BlockSpec, spec: ModelSpec) -> Iterator[str]:
     attention = block.attention
-    if block.flow != "pre":
+    if block.flow == "parallel":
         yield f"flow {block.flow!r}"
     if block.moe is not None:
         yield "moe (mixture of experts)"
@@ -47,21 +47,23 @@ def _block_words(block: BlockSpec) -> Iterator[str]:
         yield "latent attention"
     if attention.alibi is not None:
         yield "alibi positions"
-    if not attention.causal:
-        yield "attention that is not causal"
+    if not attention.causal and spec.keeps_memory:
+        yield "attention that is not causal beside some that is"
+    if block.flow == "post" and block.residual_scale != 1:
+        yield "a residual_scale beside flow 'post'"
     if block.residual_from_norm:
         yield "residual_from_norm"
     if (block.mlp.activation == "swiglu_oai") and block.mlp.kind != "gated":
         yield "a plain swiglu_oai"
 
 
-def _embed_words(embed: EmbedSpec) -> Iterator[str]:
-    if embed.patches is not None:
-        yield "patches (images)"
-    if embed.token_types:
-        yield "token_types"
+def _embed_words(embed: EmbedSpec, spec: ModelSpec) -> Iterator[str]:
+    if embed.patches is not None and spec.keeps_memory:
+        yield "patches (images) beside causal attention"
 
 
-def _head_words(head: HeadSpec) -> Iterator[str]:
-    if head.kind != "lm":
-        yield f"a head of kind {head.kind!r}"
+def _head_words(head: HeadSpec, spec: ModelSpec) -> Iterator[str]:
+    if head.kind != "lm" and spec.keeps_memory:
+        yield f"a head of kind {head.kind!r} beside causal attention"
+    if head.kind == "lm" and not spec.keeps_memory:
+        yield "a head of kind 'lm' beside attention that is not causal"

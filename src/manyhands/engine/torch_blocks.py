@@ -30,19 +30,23 @@ from manyhands.engine.engine import Output, Weights
 from manyhands.engine.kv_cache import KvCache
 from manyhands.engine.layer_weights import (
     BlockWeights,
-    EmbedWeights,
     HeadWeights,
+    ImageWeights,
+    NormWeights,
+    TextWeights,
     read_block,
     read_embed,
     read_head,
 )
 from manyhands.engine.pages import LEAST_BYTES, fresh_pages
 from manyhands.engine.served import check_served
+from manyhands.engine.torch_ends import embed, head
 from manyhands.engine.torch_linear import Linear, is_packed, low_precision_is_native
 from manyhands.engine.torch_math import (
     ARITHMETIC,
     activate,
     attend,
+    attend_around,
     mask_of,
     norm,
     rotate,
@@ -192,7 +196,9 @@ class _Program:
     ) -> None:
         self._width = spec.width
         self._dtype = dtype
-        self._embed: tuple[EmbedSpec, EmbedWeights[Tensor]] | None = None
+        self._embed: tuple[EmbedSpec, TextWeights[Tensor] | ImageWeights[Tensor, Linear]] | None = (
+            None
+        )
         self._blocks: list[_Block] = []
         ropes: dict[Rope, Rope] = {}
         self._head: tuple[HeadSpec, HeadWeights[Tensor, Linear]] | None = None
@@ -201,8 +207,9 @@ class _Program:
             layer = spec.layers[place]
             match layer.part:
                 case EmbedSpec() as part:
-                    embed = read_embed(layer, part, spec.width, place, reader)
-                    self._embed, tokens = (part, embed), embed.tokens
+                    first = read_embed(layer, part, spec.width, place, reader)
+                    self._embed = part, first
+                    tokens = first.tokens if isinstance(first, TextWeights) else None
                 case BlockSpec() as part:
                     block = read_block(layer, part, spec.width, place, reader)
                     # Equal ropes become one object, so that a step turns its positions once.
@@ -210,8 +217,8 @@ class _Program:
                     rope = None if rope is None else ropes.setdefault(rope, rope)
                     self._blocks.append(_Block(place, part, rope, block))
                 case HeadSpec() as part:
-                    head = read_head(layer, part, spec.width, place, reader, tokens)
-                    self._head = part, head
+                    last = read_head(layer, part, spec.width, place, reader, tokens)
+                    self._head = part, last
         self.weight_bytes = reader.bytes_held
         self._layers = len(spec.layers)
 
@@ -232,48 +239,38 @@ class _Program:
             for part, (first, last) in zip(step.parts, pairwise(step.cuts), strict=True):
                 target[first:last] = part.hidden
             return given.to(self._dtype)
-        spec, weights = self._embed
-        ids = [token for part in step.parts for token in part.token_ids]
-        rows = weights.tokens[torch.tensor(ids)]
-        if spec.scale != 1:
-            rows *= spec.scale
-        if weights.positions is not None:
-            places = [place for part in step.parts for place in range(part.position, part.end)]
-            rows += weights.positions[torch.tensor(places) + spec.position_offset]
-        return rows if spec.norm is None else norm(rows, spec.norm, weights.norm)
+        return embed(*self._embed, step.parts, self._dtype)
 
     def _leave(self, rows: Tensor, step: _Step, span: Span) -> list[Output]:
         if self._head is None or span.last < self._layers:
             hidden = rows.float().numpy()
             return [Output(hidden[a:b]) for a, b in pairwise(step.cuts)]
-        spec, weights = self._head
-        wanted = [a + row for a, p in zip(step.cuts, step.parts, strict=False) for row in p.rows]
-        if wanted != list(range(step.rows)):
-            rows = rows[torch.tensor(wanted, dtype=torch.int64)]
-        if spec.norm is not None:
-            rows = norm(rows, spec.norm, weights.norm)
-        scores = weights.head(rows).float()
-        if spec.logits_scale != 1:
-            scores = scores * spec.logits_scale
-        if spec.softcap is not None:
-            scores = torch.tanh(scores / spec.softcap) * spec.softcap
-        ends = np.cumsum([0, *(len(part.rows) for part in step.parts)]).tolist()
-        hidden, given = rows.float().numpy(), scores.numpy()
-        return [Output(hidden[a:b], given[a:b]) for a, b in pairwise(ends)]
+        return head(*self._head, rows, step.cuts, step.parts)
 
 
 def _run_block(rows: Tensor, place: int, block: _Block, step: _Step) -> Tensor:
-    """One pre-norm block over the rows [N, D] of all parts, `place` of those that are run."""
+    """One block over the rows [N, D] of all parts, `place` of those that are run."""
     spec, weights = block.spec, block.weights
-    mixed = _attention(norm(rows, spec.norm, weights.attention_norm), place, block, step)
-    if weights.attention_after_norm is not None:
-        mixed = norm(mixed, spec.norm, weights.attention_after_norm)
+    if spec.flow == "post":
+        mixed = _attention(rows, place, block, step)
+        rows = _normed(rows + mixed, spec, weights.attention_norm)
+        out = weights.down(activate(weights.mlp_in(rows), spec.mlp))
+        return _normed(out.add_(rows), spec, weights.mlp_norm)
+    mixed = _attention(_normed(rows, spec, weights.attention_norm), place, block, step)
+    mixed = _normed(mixed, spec, weights.attention_after_norm)
+    if weights.attention_scale is not None:
+        mixed = mixed * weights.attention_scale
     rows = torch.add(rows, mixed, alpha=spec.residual_scale)
-    inner = activate(weights.mlp_in(norm(rows, spec.norm, weights.mlp_norm)), spec.mlp)
-    out = weights.down(inner)
-    if weights.mlp_after_norm is not None:
-        out = norm(out, spec.norm, weights.mlp_after_norm)
+    inner = activate(weights.mlp_in(_normed(rows, spec, weights.mlp_norm)), spec.mlp)
+    out = _normed(weights.down(inner), spec, weights.mlp_after_norm)
+    if weights.mlp_scale is not None:
+        out = out * weights.mlp_scale
     return rows.add_(out, alpha=spec.residual_scale)
+
+
+def _normed(rows: Tensor, spec: BlockSpec, weights: NormWeights[Tensor] | None) -> Tensor:
+    """`rows` where the block has no such norm."""
+    return rows if weights is None else norm(rows, spec.norm, weights)
 
 
 def _attention(rows: Tensor, place: int, block: _Block, step: _Step) -> Tensor:
@@ -292,6 +289,9 @@ def _attention(rows: Tensor, place: int, block: _Block, step: _Step) -> Tensor:
     for index, part in enumerate(step.parts):
         first, last = step.cuts[index], step.cuts[index + 1]
         known = _remember(part, place, block, keys[first:last], values[first:last])
+        if not spec.causal:
+            mixed.append(attend_around(queries[first:last], *known, spec, block.weights.sinks))
+            continue
         mask = step.mask(index, spec.window)
         mixed.append(attend(queries[first:last], *known, mask, spec, block.weights.sinks))
     return block.weights.o(mixed[0] if len(mixed) == 1 else torch.cat(mixed))

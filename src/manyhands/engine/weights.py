@@ -1,12 +1,14 @@
 """Stored tensors -> float32 numpy arrays: checks their shapes, undoes their layouts, widens dtypes.
 
-Layouts served: plain, tied, transpose, and rows (which come already cut). Knows nothing of layers,
-and nothing of torch: an engine that computes in another dtype fills its arrays piece by piece.
+Layouts served: plain, flat, tied, transpose, and rows (which come already cut). Knows no layers and
+no torch: an engine that computes in another dtype fills its arrays piece by piece.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +23,7 @@ Float32 = NDArray[np.float32]
 NUMPY_FORM = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 """Served dtypes and what numpy reads them as; bfloat16, which it lacks, comes as its bits."""
 
-_SERVED_LAYOUTS = ("plain", "tied", "transpose", "rows")
+_SERVED_LAYOUTS = ("plain", "flat", "tied", "transpose", "rows")
 
 
 def raw_rows(source: TensorSource, weights: Weights) -> tuple[str, NDArray[np.generic]]:
@@ -44,6 +46,8 @@ def raw_rows(source: TensorSource, weights: Weights) -> tuple[str, NDArray[np.ge
         )
     is_turned = source.layout == "transpose"
     expected = source.shape[::-1] if is_turned else source.shape
+    if source.layout == "flat" and math.prod(stored.shape) == source.elements:
+        stored = replace(stored, shape=expected)
     _check(source, stored, expected)
     array = np.frombuffer(stored.data, dtype=form).reshape(expected)
     return stored.dtype, array.T if is_turned else array

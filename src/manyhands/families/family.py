@@ -1,7 +1,9 @@
 """Finds the family file of a config's `model_type` and asks it for the ModelSpec.
 
-A family is a file `families/<model_type>.py` with a function `spec(config) -> ModelSpec`; there is
-no registry to edit. Reads no checkpoint: a config comes in as a mapping.
+A family is a file `families/<model_type>.py` (a hyphen is a `_` there) with a function
+`spec(config) -> ModelSpec`; there is no registry to edit. `SERVES` in it says how the names of the
+`architectures` end that it serves; without it those are language models. Reads no checkpoint: a
+config comes in as a mapping.
 """
 
 from __future__ import annotations
@@ -14,8 +16,8 @@ from typing import cast
 
 from manyhands import families
 from manyhands.domain.model_spec import ModelSpec
-from manyhands.errors import CheckpointError, NotServed, UnknownFamily
-from manyhands.families.values import Config, section, word
+from manyhands.errors import NotServed, UnknownFamily
+from manyhands.families.values import Config, section, strings, word
 
 _MODEL_TYPE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
@@ -28,13 +30,14 @@ def model_spec(config: Config) -> ModelSpec:
     refused, never run wrong.
     """
     model_type = word(config, "model_type")
-    make = _spec_function(model_type) if model_type in _files() else None
+    name = model_type.replace("-", "_")
+    make = _spec_function(name) if name in _files() else None
     if make is None:
         shown = model_type if _MODEL_TYPE.fullmatch(model_type) else repr(model_type[:40])
         raise UnknownFamily(
             f"no family file serves model_type {shown}; served are {', '.join(known_families())}"
         )
-    _refuse_what_no_family_serves(config)
+    _refuse_what_no_family_serves(config, _endings(name))
     return make(config)
 
 
@@ -54,24 +57,29 @@ def _spec_function(name: str) -> Callable[[Config], ModelSpec] | None:
     return cast("Callable[[Config], ModelSpec] | None", made)
 
 
-def _refuse_what_no_family_serves(config: Config) -> None:
+def _endings(name: str) -> tuple[str, ...]:
+    file = import_module(f"{families.__name__}.{name}")
+    return cast("tuple[str, ...]", getattr(file, "SERVES", ("ForCausalLM",)))
+
+
+def _refuse_what_no_family_serves(config: Config, endings: tuple[str, ...]) -> None:
     quantised = section(config, "quantization_config")
     if quantised:
         method = quantised.get("quant_method", "unnamed")
         raise NotServed(
             f"the weights are quantised ({method}); use the model's plain bf16, fp16 or fp32 files"
         )
-    if "AutoModelForCausalLM" in section(config, "auto_map"):
+    if any(str(name).startswith("AutoModel") for name in section(config, "auto_map")):
         raise NotServed(
             "auto_map asks for Python code from the model's folder, which is never executed; "
             "use a model that transformers runs without remote code"
         )
-    architectures = config.get("architectures")
-    if architectures is None:
+    if config.get("architectures") is None:
         return
-    if not isinstance(architectures, (list, tuple)):
-        raise CheckpointError("config: architectures must be a list; check config.json")
-    if not any(str(name).endswith("ForCausalLM") for name in architectures):
+    named = strings(config, "architectures")
+    if not any(name.endswith(endings) for name in named):
+        forms = ", ".join(f"…{ending}" for ending in endings)
         raise NotServed(
-            f"architectures {list(architectures)} has no language head; use a …ForCausalLM model"
+            f"architectures {list(named)} are not served for this family; use a model that is one "
+            f"of {forms}"
         )
