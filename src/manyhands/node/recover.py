@@ -178,7 +178,10 @@ class Recovery:
     def _expect(self, route: Route) -> None:
         """Tell the watch how long the plan thinks that one chunk takes."""
         ring = self._ring
-        swarm, cost = ring.view.swarm, replace(ring.terms.cost, tokens=ring.settings.chunk_tokens)
+        # without memory a step is a whole sequence
+        is_whole = not ring.terms.spec.keeps_memory
+        tokens = ring.terms.context_limit if is_whole else ring.settings.chunk_tokens
+        swarm, cost = ring.view.swarm, replace(ring.terms.cost, tokens=tokens)
         if all(stage.peer in swarm.peers for stage in route.stages):
             ring.liveness.expect(route_s(swarm, ring.terms.spec, ring.terms.owner, route, cost))
 

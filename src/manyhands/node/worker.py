@@ -245,7 +245,8 @@ class Worker:
         if engine is None:
             raise SessionUnknown(f"span {span} of {short(opening.model)} is not held any more")
         parent, at = opening.parent, opening.parent_position
-        memory = StageMemory(opening, self._clock(), self._rules)
+        is_kept = self._holdings.model(opening.model).spec.keeps_memory
+        memory = StageMemory(opening, self._clock(), self._rules, is_kept)
         memory.lease_s = min(opening.lease_s, MOST_LEASES * self._settings.lease_s)
         source = self._memories.by_key.get((parent, span)) if parent is not None else None
         if parent is not None:
