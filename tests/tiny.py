@@ -4,8 +4,9 @@
     tiny.make("qwen2-tied", tmp_path / "m", dtype="bfloat16")  # same weights, rounded
     tiny.oracle(folder)  # the transformers model, eval mode
 
-Every case has 6 blocks, width 64, 320 tokens and (but one) fewer kv heads than heads. Norm weights
-and biases are random too, so that one forgotten is noticed. The same case has the same bytes.
+Every case has 6 blocks, width 64, 320 tokens or images of 32 x 32 pixels and, but for one and the
+encoders, fewer kv heads than heads. Norm weights and biases are random too, so that one forgotten
+is noticed. The same case has the same bytes.
 Knows nothing of manyhands.
 """
 
@@ -29,6 +30,7 @@ from tokenizers import (
     processors,
     trainers,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 import tiny_decoders
 from tiny_decoders import DECODERS, PLUS_ONE
@@ -45,10 +47,19 @@ class Case:
     family: str
     changes: Mapping[str, Any] = field(default_factory=dict)
     max_shard_bytes: int | None = None
+    architecture: str = ""
+    base: Mapping[str, Any] = field(default_factory=lambda: BASE)
 
     @property
     def model_type(self) -> str:
         return getattr(transformers, f"{self.family}Config").model_type
+
+    @property
+    def made_by(self) -> Any:
+        """transformers' class of the model; without an `architecture` its language model."""
+        with_head = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        named = self.family + self.architecture if self.architecture else with_head[self.model_type]
+        return getattr(transformers, named)
 
 
 EYES = {
@@ -230,17 +241,80 @@ CASES: dict[str, Case] = {
 }
 """Llama and its nearest kin, by a name that says what is special about it."""
 
-ALL: dict[str, Case] = {**CASES, **{name: Case(*said) for name, said in DECODERS.items()}}
-"""Every kind of model that families/ serves."""
+SPEAKERS: dict[str, Case] = {**CASES, **{name: Case(*said) for name, said in DECODERS.items()}}
+"""Every kind of language model that families/ serves."""
 
 SLOW = tiny_decoders.SLOW
 """Cases that only `make test-all` checks."""
 
 
+TEXT = {name: value for name, value in BASE.items() if name != "num_key_value_heads"}
+IMAGE = {name: value for name, value in TEXT.items() if name not in ("vocab_size", "bos_token_id")}
+IMAGE = {**IMAGE, "image_size": 32, "patch_size": 8, "num_channels": 3}
+DISTILBERT = {
+    **{name: TEXT[name] for name in ("vocab_size", "max_position_embeddings", "pad_token_id")},
+    "dim": WIDTH,
+    "n_heads": HEADS,
+    "n_layers": BLOCKS,
+    "hidden_dim": INNER,
+}
+
+
+def _encoder(family: str, architecture: str = "Model", **changes: Any) -> Case:
+    return Case(family, changes, architecture=architecture, base=TEXT)
+
+
+def _image(family: str, architecture: str = "Model", **changes: Any) -> Case:
+    return Case(family, changes, architecture=architecture, base=IMAGE)
+
+
+_CLASSES = {"id2label": {0: "a", 1: "b", 2: "c"}}
+_BIASES = {"attention_bias": True, "mlp_bias": True, "norm_bias": True}
+
+TEXT_ENCODERS: dict[str, Case] = {
+    "bert": _encoder("Bert"),
+    "bert-masked": _encoder("Bert", "ForMaskedLM", hidden_act="gelu_new"),
+    "bert-classes": _encoder("Bert", "ForSequenceClassification", **_CLASSES),
+    "roberta": _encoder("Roberta", type_vocab_size=1),
+    "roberta-classes": _encoder("Roberta", "ForSequenceClassification", **_CLASSES),
+    "xlm-roberta": _encoder("XLMRoberta", pad_token_id=1),
+    "camembert": _encoder("Camembert"),
+    "electra": _encoder("Electra", embedding_size=WIDTH),
+    "electra-classes": _encoder("Electra", "ForSequenceClassification", embedding_size=WIDTH),
+    "distilbert": Case("DistilBert", architecture="Model", base=DISTILBERT),
+    "distilbert-classes": Case(
+        "DistilBert", architecture="ForSequenceClassification", base=DISTILBERT
+    ),
+    "modernbert": _encoder("ModernBert", local_attention=16),
+    "modernbert-masked": _encoder("ModernBert", "ForMaskedLM", local_attention=8, **_BIASES),
+}
+"""Encoders of texts."""
+
+IMAGE_ENCODERS: dict[str, Case] = {
+    "vit": _image("ViT"),
+    "vit-classes": _image("ViT", "ForImageClassification", qkv_bias=False, **_CLASSES),
+    "dinov2": _image("Dinov2", mlp_ratio=2),
+    "dinov2-registers": _image("Dinov2WithRegisters", mlp_ratio=2, num_register_tokens=3),
+    "siglip-vision": _image("SiglipVision", image_size=37),
+    "siglip": Case(
+        "Siglip",
+        {"vision_config": IMAGE, "text_config": {**TEXT, "num_hidden_layers": 1}},
+        architecture="Model",
+        base={},
+    ),
+}
+"""Encoders of images."""
+
+ENCODERS = {**TEXT_ENCODERS, **IMAGE_ENCODERS}
+
+ALL = {**SPEAKERS, **ENCODERS}
+"""Every kind of model that families/ serves."""
+
+
 def config(case: str) -> transformers.PretrainedConfig:
     """The transformers config of a case."""
     made = ALL[case]
-    values = {**BASE, **made.changes}
+    values = {**made.base, **made.changes}
     if made.family == "Gemma3":
         values = {"text_config": values, "vision_config": EYES}
     with warnings.catch_warnings():
@@ -253,7 +327,7 @@ def model(case: str, seed: int = 0) -> transformers.PreTrainedModel:
     norms = 0.0 if ALL[case].family.startswith(PLUS_ONE) else 1.0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        built = transformers.AutoModelForCausalLM.from_config(config(case), dtype=torch.float32)
+        built = ALL[case].made_by._from_config(config(case), dtype=torch.float32)
         with torch.no_grad():
             for name, weight in built.named_parameters():
                 if name.endswith("bias"):
@@ -290,13 +364,12 @@ def make(
 
 def oracle(folder: Path, attention: str | None = None) -> transformers.PreTrainedModel:
     """What transformers reads back from `folder`, in the dtype it was saved in."""
+    said = json.loads((folder / "config.json").read_text("utf-8"))
     if attention is None:
-        model_type = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
-        attention = ORACLES.get(model_type, "eager")
-    read = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, dtype="auto", attn_implementation=attention
-    )
-    return read.eval()
+        attention = ORACLES.get(said["model_type"], "eager")
+    (named,) = said["architectures"]
+    made = getattr(transformers, named)
+    return made.from_pretrained(folder, dtype="auto", attn_implementation=attention).eval()
 
 
 SENTENCES = (

@@ -19,7 +19,7 @@ from manyhands.families.family import known_families
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "families.md"
 
-REAL_WEIGHTS = {"llama": "the storyteller"}
+REAL_WEIGHTS = {"bert": "all-MiniLM-L6-v2", "llama": "the storyteller"}
 """Families that tests run on trained weights, and whose."""
 
 _HEAD = """\
@@ -33,7 +33,8 @@ both run; *modules* means the universal path, transformers' own layers in torch 
 tiny random checkpoint that transformers writes. `tests/engine/test_parity.py` asks that
 transformers, one engine and three engines in a row give the same scores to 1e-4: whole texts,
 prefill in chunks, 32 single steps on the memory, memory cut and written again, sessions of
-different lengths in one batch. Cases in *italics* run in `make test-all` only. *Architecture only*
+different lengths in one batch; `tests/engine/test_encoder_parity.py` asks it of encoders' vectors
+and classes. Cases in *italics* run in `make test-all` only. *Architecture only*
 means that no test runs trained weights of that family.
 
 Any other model is refused by name, and so is a switch in a `config.json` that changes what is
@@ -47,9 +48,15 @@ computed and is not covered here.
 def page(cases: Mapping[str, str], slow: Collection[str]) -> str:
     """The page's text; `cases` is the model type of each case, `slow` those not run each time."""
     served = known_families()
-    names = sorted({*served, *cases.values()})
-    rows = (_row(name, name in served, cases, slow) for name in names)
+    checked = set(cases.values())
+    names = sorted(checked.union(set(served) - set(map(file_of, checked))))
+    rows = (_row(name, file_of(name) in served, cases, slow) for name in names)
     return _HEAD.format(count=len(names)) + "".join(rows)
+
+
+def file_of(model_type: str) -> str:
+    """The name of the file in families/ that serves it, if one does."""
+    return model_type.replace("-", "_")
 
 
 def _row(name: str, is_data: bool, cases: Mapping[str, str], slow: Collection[str]) -> str:
@@ -63,7 +70,7 @@ def _row(name: str, is_data: bool, cases: Mapping[str, str], slow: Collection[st
 
 def _what(name: str) -> str:
     """The first sentence of a family's file, without what goes for all of them."""
-    text = import_module(f"{families.__name__}.{name}").__doc__ or ""
+    text = import_module(f"{families.__name__}.{file_of(name)}").__doc__ or ""
     first = text.split("\n", maxsplit=1)[0].strip()
     for ending in ("Reads no files.", "No files."):
         first = first.removesuffix(ending).strip()

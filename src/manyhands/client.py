@@ -26,7 +26,7 @@ from manyhands.errors import ManyhandsError
 from manyhands.node.answer import Answer
 from manyhands.node.local import LocalSwarm
 from manyhands.node.opened import Opened, open_model
-from manyhands.node.speaker import Prompt, Speaker
+from manyhands.node.speaker import Embeddable, Prompt, Speaker
 from manyhands.store.builtin import folder_of
 
 P = TypeVar("P", str, int)
@@ -135,6 +135,19 @@ class Model:
         """`forward` for programs with an event loop."""
         work = self._speaker.forward(self._speaker.ids(prompt), logits=logits)
         return await asyncio.wrap_future(self._loop.ask(work))
+
+    def embed(self, inputs: Sequence[Embeddable]) -> NDArray[np.float32]:
+        """A vector [outputs] for each text, list of token ids or image: [N, outputs].
+
+        An image is an array [channels, height, width] as the model's own processor makes it. Raises
+        NotServed for a model that makes no vectors, UserError, ContextOverflow.
+        """
+        return self._loop.ask(self._speaker.embed(inputs)).result().vectors
+
+    async def aembed(self, inputs: Sequence[Embeddable]) -> NDArray[np.float32]:
+        """`embed` for programs with an event loop."""
+        made = await asyncio.wrap_future(self._loop.ask(self._speaker.embed(inputs)))
+        return made.vectors
 
     @property
     def peers(self) -> tuple[str, ...]:

@@ -96,6 +96,7 @@ def test_the_schema_names_every_route_and_needs_no_key(client):
         "/v1/models/{name}",
         "/v1/chat/completions",
         "/v1/completions",
+        "/v1/embeddings",
         "/health",
         "/swarm",
         "/swarm/events",

@@ -48,6 +48,7 @@ def test_weights_of_a_span_are_the_sum_of_its_layers_and_a_tied_head_counts_once
         (Attention(8, 2, 16, 16, 1.0), "full", 2 * 32),
         (Attention(8, 2, 16, 24, 1.0), "full", 2 * 40),
         (Attention(8, 2, 16, 16, 1.0, window=4), "window", 2 * 32),
+        (Attention(8, 2, 16, 16, 1.0, window=4, causal=False), "none", 0),
         (Attention(8, 8, 16, 16, 1.0, latent=Latent(None, 32, 8, 4)), "latent", 36),
     ],
 )
@@ -63,6 +64,21 @@ def test_only_blocks_keep_memory():
     assert span_kv_elements(spec, spec.span) == 3 * one
     assert span_kv_elements(spec, Span(0, 1)) == 0
     assert span_kv_elements(spec, Span(2, 5)) == 2 * one
+
+
+def test_a_model_whose_attention_sees_both_ways_keeps_no_memory():
+    spec = model(3)
+    both = [
+        replace(
+            layer, part=replace(layer.part, attention=replace(layer.part.attention, causal=False))
+        )
+        for layer in spec.layers[1:-1]
+    ]
+    encoder = replace(spec, layers=(spec.layers[0], *both, spec.layers[-1]))
+    assert (spec.keeps_memory, encoder.keeps_memory) == (True, False)
+    assert span_kv_elements(encoder, encoder.span) == 0
+    mixed = replace(spec, layers=(spec.layers[0], both[0], *spec.layers[2:]))
+    assert mixed.keeps_memory
 
 
 def test_the_digest_of_a_spec_changes_with_anything_in_it():

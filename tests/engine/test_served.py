@@ -32,17 +32,18 @@ def block(**words):
 
 
 UNSERVED = [
-    (2, block(flow="post"), "flow 'post'"),
+    (2, block(flow="post", residual_scale=2.0), "flow 'post'"),
     (2, block(moe=Moe(4, 2, "softmax", groups=3)), "4 experts in 3 groups"),
     (2, block(moe=Moe(4, 2, "sigmoid", softmax_after_topk=True)), "sigmoid scores"),
     (2, block(residual_from_norm=True, flow="parallel"), "residual_from_norm in a parallel"),
+    (2, block(residual_from_norm=True, flow="post"), "residual_from_norm in a post"),
     (2, attention(latent=Latent(None, 8, 6, 6)), "latent attention with a window"),
     (2, attention(latent=Latent(None, 8, 6, 6), window=None, sinks=True), "with sinks"),
     (2, attention(latent=Latent(None, 8, 6, 6), rope=None), "with no rope"),
+    (2, attention(latent=Latent(None, 8, 6, 6), causal=False), "see those behind them"),
     (2, attention(alibi=(1.0,) * 4), "alibi with a window"),
     (2, attention(causal=False), "not causal"),
-    (0, lambda embed: replace(embed, patches=Patches(4, 3)), "patches"),
-    (0, lambda embed: replace(embed, token_types=2), "token_types"),
+    (0, lambda embed: replace(embed, patches=Patches(4, 3, 8, 8)), "patches"),
     (7, lambda head: replace(head, kind="classify"), "'classify'"),
 ]
 
@@ -58,7 +59,7 @@ def test_an_unserved_word_is_refused_at_load_by_name(model, load, place, change,
 
 
 @pytest.mark.parametrize("load", LOADS.values(), ids=LOADS)
-@pytest.mark.parametrize("name", ["attention_scale", "router", "rubbish.bias", "q_norm.bias"])
+@pytest.mark.parametrize("name", ["attention_scale.bias", "router", "rubbish.bias", "q_norm.bias"])
 def test_a_tensor_nobody_computes_with_is_refused_by_name(model, load, name):
     table = {**model.spec.layers[2].tensors, name: TensorSource(("model.norm.weight",), (64,))}
     spec = changed(model.spec, 2, tensors=table)

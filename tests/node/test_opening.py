@@ -29,8 +29,8 @@ SERVED = replace(
 )
 
 
-def on_a_small_peer(test, **settings) -> None:
-    on_bench(test, served=SERVED, settings=Settings(beat_every_s=60.0, **settings))
+def on_a_small_peer(test, served=SERVED, **settings) -> None:
+    on_bench(test, served=served, settings=Settings(beat_every_s=60.0, **settings))
 
 
 def asks(number: int, pages: int, parent: int | None = None, at: int = 0, **changes) -> SessionOpen:
@@ -147,6 +147,17 @@ def test_nothing_is_kept_where_the_settings_say_so_or_less_than_a_page_was_said(
             assert (len(bench.worker.memories.kept()), room(bench)) == (0, ROOM)
 
     on_a_small_peer(test, keep_s=0.0)
+
+
+def test_nothing_is_kept_of_a_model_that_keeps_no_memory():
+    async def test(bench):
+        await bench.opened(asks(0, 4))
+        await said(bench, 0, 150)
+        await ended(bench, 0)
+        assert bench.worker.memories.kept() == []
+
+    encoder = replace(SERVED, spec=hash_spec(2, vocabulary=32, context=512, causal=False))
+    on_a_small_peer(test, encoder, keep_s=120.0)
 
 
 def test_what_is_kept_of_one_owner_is_no_other_s_beginning():

@@ -58,6 +58,20 @@ def test_a_chunk_reads_weights_once_but_multiplies_every_row():
     assert flops == 7 * (2 * BLOCK + 2 * keys * 2 * 8)
 
 
+def test_attention_to_both_sides_looks_at_the_whole_step_and_reads_no_memory():
+    def flops(window, causal):
+        part = block(window=window).part
+        part = replace(part, attention=replace(part.attention, causal=causal))
+        layer = LayerSpec(part, {})
+        read, flops = layer_work(layer, replace(COST, tokens=100))
+        return read, flops
+
+    (kept, one_way), (read, both) = flops(None, True), flops(None, False)
+    assert (kept > 0, read) == (True, 0)
+    assert both == one_way * 100 / 50.5
+    assert flops(5, False)[1] == both * 9 / 100
+
+
 def test_a_window_bounds_the_keys_looked_at():
     read, _ = layer_work(block(window=5), replace(COST, context=1000))
     assert read == BLOCK * 2 + 5 * (4 + 4) * 4

@@ -53,3 +53,7 @@ def test_no_beginning_is_shared_across_a_change_of_rotary_frequencies():
     assert may_share(switching, 50, 100)
     assert may_share(switching, 101, 500)
     assert not may_share(switching, 100, 101)
+
+
+def test_nothing_is_shared_of_a_model_that_keeps_no_memory():
+    assert not may_share(hash_spec(1, causal=False), 10, 10)

@@ -69,17 +69,18 @@ class Asked:
 
     def kernels(self) -> list[str]:
         """Kernel sets that computed the answers so far, each once, fit for a header."""
-        return _shown([name for choice in self.choices for name in choice.answer.kernels])
+        return shown([name for choice in self.choices for name in choice.answer.kernels])
 
     def kernels_of(self, index: int) -> list[str]:
         """Those of one answer."""
-        return _shown(self.choices[index].answer.kernels)
+        return shown(self.choices[index].answer.kernels)
 
 
 async def chat_asked(body: ChatBody, desk: Desk) -> Asked:
     """A chat. Raises RequestRefused, UserError."""
     ignored = parameters.ignored(body.model_extra)
     speaker = desk.speaker(body.model)
+    speaker.check_speaks()
     messages = plain_messages(body.messages)
     if desk.abilities(speaker).speaks and not desk.abilities(speaker).chats:
         raise RequestRefused(
@@ -102,7 +103,8 @@ async def completion_asked(body: CompletionBody, desk: Desk) -> Asked:
     """Completions of one prompt or several. Raises RequestRefused, UserError."""
     ignored = parameters.ignored(body.model_extra)
     speaker = desk.speaker(body.model)
-    samples, prompts = body.n or 1, _prompts(body.prompt)
+    speaker.check_speaks()
+    samples, prompts = body.n or 1, several(body.prompt)
     if body.best_of not in (None, samples):
         parameters.refuse("best_of", "leave it out, or make it the same as n")
     if body.echo and body.logprobs is not None:
@@ -192,7 +194,7 @@ class _Ask:
         )
 
 
-def _shown(kernels: Iterable[str]) -> list[str]:
+def shown(kernels: Iterable[str]) -> list[str]:
     """Names that peers gave themselves: visible ASCII, nothing that ends a list or a header."""
     names = (re.sub(r"[^!-+\-.-~]", "?", name)[:MOST_NAME] for name in kernels)
     return list(dict.fromkeys(name for name in names if name))[:MOST_NAMES]
@@ -234,7 +236,8 @@ def _sampling(body: AskBody, speaker: Speaker, desk: Desk) -> dict[str, Any]:
     return {**values, "logit_bias": biases}
 
 
-def _prompts(prompt: str | list[int] | list[str] | list[list[int]]) -> list[str | list[int]]:
+def several(prompt: str | list[int] | list[str] | list[list[int]]) -> list[str | list[int]]:
+    """Prompts one by one, whichever of the forms they came in."""
     if isinstance(prompt, str):
         return [prompt]
     several: list[str | list[int]] = []

@@ -13,13 +13,16 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 MOST_CHOICES = 16
 MOST_PROMPTS = 128
+MOST_INPUTS = 2048
 MOST_TOP_LOGPROBS = 20
 MOST_BIASES = 1024
 
 StopText = Annotated[str, Field(min_length=1)]
 Ids = Annotated[list[int], Field(min_length=1, fail_fast=True)]
 Texts = Annotated[list[str], Field(min_length=1, max_length=MOST_PROMPTS, fail_fast=True)]
+Inputs = Annotated[list[str], Field(min_length=1, max_length=MOST_INPUTS, fail_fast=True)]
 ListsOfIds = Annotated[list[Ids], Field(min_length=1, max_length=MOST_PROMPTS, fail_fast=True)]
+InputsOfIds = Annotated[list[Ids], Field(min_length=1, max_length=MOST_INPUTS, fail_fast=True)]
 
 
 class StreamOptions(BaseModel):
@@ -97,3 +100,16 @@ class CompletionBody(AskBody):
     echo: bool | None = Field(None, description="Say the prompt before the answer.")
     logprobs: Annotated[int, Field(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
     best_of: int | None = Field(None, description="Only the same as n.")
+
+
+class EmbeddingBody(BaseModel):
+    """`POST /v1/embeddings`."""
+
+    model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=())
+
+    input: str | Ids | Inputs | InputsOfIds
+    model: str | None = None
+    encoding_format: Literal["float", "base64"] | None = Field(
+        None, description="base64: little-endian float32."
+    )
+    dimensions: int | None = Field(None, description="Only what the model makes.")

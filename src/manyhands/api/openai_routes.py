@@ -1,4 +1,4 @@
-"""The routes of OpenAI's interface: models, chat completions, completions."""
+"""The routes of OpenAI's interface: models, chat completions, completions, embeddings."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from manyhands.api.asked import chat_asked, completion_asked
-from manyhands.api.bodies import ChatBody, CompletionBody
+from manyhands.api.bodies import ChatBody, CompletionBody, EmbeddingBody
 from manyhands.api.desk import Desk
+from manyhands.api.embedded import Vectors
 from manyhands.api.forms import Json
 from manyhands.api.replies import Spoken, json_response
 from manyhands.node.speaker import Speaker
@@ -42,5 +43,9 @@ def openai_routes(desk: Desk) -> APIRouter:
     @routes.post("/completions", summary="Go on with a text")
     async def completion(body: CompletionBody) -> Response:
         return Spoken(lambda: completion_asked(body, desk), desk)
+
+    @routes.post("/embeddings", summary="A vector for each text")
+    async def embeddings(body: EmbeddingBody) -> Response:
+        return Vectors(body, desk)
 
     return routes

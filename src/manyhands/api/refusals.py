@@ -149,6 +149,9 @@ RULES = {
     "prompt": (
         "must be a text, a list of texts, a list of token ids or a list of such lists; none empty"
     ),
+    "input": (
+        "must be a text, a list of texts, a list of token ids or a list of such lists; none empty"
+    ),
     "stop": "must be a text or a list of at most 16 texts, none of them empty",
 }
 """For fields of several forms, of which pydantic would tell only one."""

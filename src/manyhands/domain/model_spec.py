@@ -16,7 +16,7 @@ Tensor names engines read (every matrix is [out, in] once its layout is undone):
          `experts.gate` and `experts.up` or `experts.gate_up` (gate above up), and `experts.down`,
          all [experts, …], with optional `.bias`; `shared.gate`, `shared.up`, `shared.down`,
          `shared.scale` [1, D]
-  head   `norm`, `norm.bias`, `head`, `head.bias`
+  head   `norm`, `norm.bias`, `dense`, `dense.bias`, `head`, `head.bias`
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import Literal
 
 from manyhands.domain.ids import digest
 from manyhands.domain.span import Span
+from manyhands.errors import CheckpointError
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,11 @@ class Latent:
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """One attention: grouped queries, scores times `scale`, `window` tokens back or all of them."""
+    """One attention: grouped queries, scores times `scale`, `window` tokens back or all of them.
+
+    One that is not causal sees the tokens behind it too, within a window as many as before it, and
+    keeps nothing: see `ModelSpec.keeps_memory`.
+    """
 
     heads: int
     kv_heads: int
@@ -124,10 +129,11 @@ class Moe:
 class BlockSpec:
     """One transformer block. `flow` says how attention and MLP hang together.
 
-    pre: x + attention(norm x), then the same with the MLP; without `attention_norm` and `mlp_norm`
-    in the table it is x + after_norm(attention x). parallel: x + attention(norm x) + mlp(norm x),
-    both with `attention_norm` unless the table has an `mlp_norm`. `residual_from_norm` adds to the
-    normed rows in place of x. Alibi adds slope * (key - query position) to a head's scores.
+    pre: x + attention(norm x), then the same with the MLP. post: norm(x + attention(x)), then the
+    same with the MLP. parallel: x + attention(norm x) + mlp(norm x), both with `attention_norm`
+    unless the table has an `mlp_norm`. A block whose table lacks a norm has none there.
+    `residual_from_norm` adds to the normed rows in place of x. Alibi adds slope * (key - query
+    position) to a head's scores.
     """
 
     norm: Norm
@@ -141,17 +147,37 @@ class BlockSpec:
 
 @dataclass(frozen=True, slots=True)
 class Patches:
-    """How an image becomes tokens: square kernel, channels, class token and registers in front."""
+    """How an image of `height` x `width` pixels becomes tokens: one a `kernel` x `kernel` square.
+
+    In front stand a class token, then registers. What is left over at the right and the lower edge
+    is cut off. Positions are learned for this size; they are not interpolated for another.
+    """
 
     kernel: int
     channels: int
+    height: int
+    width: int
     class_token: bool = False
     registers: int = 0
+
+    @property
+    def squares(self) -> int:
+        """Patches of an image."""
+        return (self.height // self.kernel) * (self.width // self.kernel)
+
+    @property
+    def elements(self) -> int:
+        """Numbers of one patch: channel by channel, row by row."""
+        return self.channels * self.kernel**2
 
 
 @dataclass(frozen=True, slots=True)
 class EmbedSpec:
-    """Token ids (or patches) -> hidden states."""
+    """Token ids (or patches) -> hidden states.
+
+    With token types every token is of type 0: one text. The tokens of an image are all the id 0,
+    one a hidden state; positions are those of class token and patches, registers have none.
+    """
 
     tokens: int
     scale: float = 1.0
@@ -164,17 +190,23 @@ class EmbedSpec:
 
 @dataclass(frozen=True, slots=True)
 class HeadSpec:
-    """Hidden states -> scores over the vocabulary, classes, one pooled vector, or nothing."""
+    """Hidden states -> scores over the vocabulary, classes, one pooled vector, or nothing.
+
+    `pool_mean` is the mean of all tokens' vectors, `pool_first` the first one. `classify` makes
+    scores of the classes from the first one, through activation(dense x) where there is a `dense`.
+    """
 
     norm: Norm | None
     kind: Literal["lm", "classify", "pool_mean", "pool_first", "none"]
     outputs: int
+    activation: Literal["tanh", "relu", "gelu"] = "tanh"
     softcap: float | None = None
     logits_scale: float = 1.0
 
 
 LayoutKind = Literal[
     "plain",
+    "flat",
     "transpose",
     "rows",
     "columns",
@@ -196,12 +228,12 @@ LayoutKind = Literal[
 class TensorSource:
     """Where a tensor stands in a checkpoint and how it lies there; `shape` is its shape undone.
 
-    `rows` takes rows [first, last) of each `of` rows that are stored: once where q, k and v lie one
-    under the other, once a head or group where each has its own three. `columns` is the same of the
-    stored matrix transposed. `tied` names the tensor it is shared with: read like `plain`, and an
-    engine that already holds that tensor may share it. What the layouts of experts and of others'
-    quantised numbers (`block` is theirs) mean stands in `stored_parts`, our blocks in
-    `weight_format`.
+    `flat` is stored in more axes, the same numbers in the same order. `rows` takes rows
+    [first, last) of each `of` rows that are stored: once where q, k and v lie one under the other,
+    once a head or group where each has its own three. `columns` is the same of the stored matrix
+    transposed. `tied` names the tensor it is shared with: read like `plain`, and an engine that
+    already holds that tensor may share it. What the layouts of experts and of others' quantised
+    numbers (`block` is theirs) mean stands in `stored_parts`, our blocks in `weight_format`.
     """
 
     names: tuple[str, ...]
@@ -274,16 +306,42 @@ class ModelSpec:
         """The blocks in order."""
         return tuple(x.part for x in self.layers if isinstance(x.part, BlockSpec))
 
+    @property
+    def embed(self) -> EmbedSpec:
+        """What layer 0 computes. Raises CheckpointError where layer 0 is none."""
+        part = self.layers[0].part
+        if not isinstance(part, EmbedSpec):
+            raise CheckpointError("layer 0 is no embedding; check the family file")
+        return part
+
+    @property
+    def head(self) -> HeadSpec:
+        """What the last layer computes. Raises CheckpointError where it is no head."""
+        part = self.layers[-1].part
+        if not isinstance(part, HeadSpec):
+            raise CheckpointError("the last layer is no head; check the family file")
+        return part
+
+    @property
+    def keeps_memory(self) -> bool:
+        """True for a model that goes on with a text; False for one that sees it whole at once.
+
+        Without memory every step is a whole sequence from position 0.
+        """
+        return not self.blocks or any(block.attention.causal for block in self.blocks)
+
     def digest(self) -> str:
         """SHA-256 of everything in this spec."""
         return digest("model-spec", self)
 
 
-StateKind = Literal["full", "window", "latent", "recurrent"]
+StateKind = Literal["none", "full", "window", "latent", "recurrent"]
 
 
 def state_kind(block: BlockSpec) -> StateKind:
-    """What a session must keep of this block: all keys, a window of them, or a latent."""
+    """What a session must keep of this block: nothing, all keys, a window of them, or a latent."""
+    if not block.attention.causal:
+        return "none"
     if block.attention.latent is not None:
         return "latent"
     return "full" if block.attention.window is None else "window"
@@ -292,6 +350,8 @@ def state_kind(block: BlockSpec) -> StateKind:
 def kv_elements_per_token(block: BlockSpec) -> int:
     """Numbers kept per token in this block's memory."""
     attention = block.attention
+    if not attention.causal:
+        return 0
     if attention.latent is not None:
         return attention.latent.kv_rank + attention.latent.rope
     return attention.kv_heads * (attention.head_dim + attention.v_head_dim)

@@ -135,7 +135,8 @@ class Want:
     """What the owner wants back, for no row, the last row or every row of a step.
 
     `top_n` likeliest tokens with log-probabilities; `logits` and `hidden` as tensors; `pooled` one
-    vector of the whole step. Raises BadSampling for a `top_n` that no result could carry.
+    vector (or the classes' scores) of the whole step, whatever `rows` says. Raises BadSampling for
+    a `top_n` that no result could carry.
     """
 
     rows: Literal["none", "last", "all"] = "last"
@@ -183,10 +184,10 @@ class Step:
     """One chunk of tokens on its way round the ring, at the door of stage `stage`.
 
     Rows are positions position … position+len(token_ids)-1. `tensor` holds the hidden states that
-    come in (None at the first stage). It stops after stage `through` (a replay ends at the
-    stand-in). `next_token_ids` are targets for echo; `allowed` is one bit mask row per wanted row,
-    over the vocabulary; `side` are named tensors a family ships beside the hidden states.
-    `compute_s` grows by one entry a stage.
+    come in; at the first stage an image's patches, or None for a text. It stops after stage
+    `through` (a replay ends at the stand-in). `next_token_ids` are targets for echo; `allowed` is
+    one bit mask row per wanted row, over the vocabulary; `side` are named tensors a family ships
+    beside the hidden states. `compute_s` grows by one entry a stage.
     """
 
     session: SessionId

@@ -30,7 +30,8 @@ class Part(Generic[A]):
 
     The first pair belongs to the first block of the span that is run. New keys and values go to
     places position … position+T-1, those before are read. Without memory
-    (`blocks` None, position 0) only the part's own are. `is_long` chooses the long frequencies.
+    (`blocks` None, position 0) only the part's own are. `hidden` are patches where an embedding of
+    images runs. `is_long` chooses the long frequencies.
     """
 
     position: int
@@ -61,7 +62,9 @@ class Program(Protocol[A]):
 
 
 def block_shapes(spec: ModelSpec, span: Span) -> list[BlockShape]:
-    """What each block of a span keeps of a token."""
+    """What each block of a span keeps of a token; no block of a model that keeps no memory."""
+    if not spec.keeps_memory:
+        return []
     attentions = [
         layer.part.attention
         for layer in spec.layers[span.first : span.last]
@@ -100,6 +103,7 @@ class BlockEngine(Generic[A]):
         self._device = device
         self._spans: dict[SessionId, Span] = {}
         self._limits: dict[SessionId, int] = {}
+        self._keeps_memory = spec.keeps_memory
         ropes = [block.attention.rope for block in spec.blocks]
         self._switches = frozenset(
             rope.switch_at for rope in ropes if rope is not None and rope.switch_at is not None
@@ -172,7 +176,7 @@ class BlockEngine(Generic[A]):
                 hidden=chunk.hidden,
                 rows=chunk.rows,
                 is_long=any(self._is_long(self._limits[chunk.session], s) for s in self._switches),
-                blocks=memory.blocks,
+                blocks=memory.blocks if self._keeps_memory else None,
             )
             for chunk, memory in zip(batch, memories, strict=True)
         ]
@@ -257,6 +261,11 @@ class BlockEngine(Generic[A]):
                 f"{name}: a step at position {chunk.position}, but memory holds {length} tokens; "
                 f"send positions from {length} or below"
             )
+        if chunk.position and not self._keeps_memory:
+            raise UserError(
+                f"{name}: a step at position {chunk.position} of a model that keeps no memory; "
+                "send the whole sequence from position 0"
+            )
         span = self._spans[chunk.session]
         self._check_form(span, chunk.token_ids, chunk.hidden, chunk.rows, name)
 
@@ -268,7 +277,7 @@ class BlockEngine(Generic[A]):
         rows: tuple[int, ...],
         name: str,
     ) -> None:
-        embeds = isinstance(self._spec.layers[span.first].part, EmbedSpec)
+        entry = self._spec.layers[span.first].part
         if not tokens:
             raise UserError(f"{name}: a step of no tokens; send at least one")
         if not 0 <= min(tokens) <= max(tokens) < self._spec.vocabulary:
@@ -279,12 +288,21 @@ class BlockEngine(Generic[A]):
             )
         if rows and not 0 <= min(rows) <= max(rows) < len(tokens):
             raise UserError(f"{name}: rows {rows} wanted of a step of {len(tokens)} tokens")
-        if (hidden is None) != embeds:
-            said = "takes token ids alone" if embeds else "needs hidden states"
-            raise UserError(f"{name}: span {span} {said}; check the route")
         shape = (len(tokens), self._spec.width)
+        image = entry.patches if isinstance(entry, EmbedSpec) else None
+        if image is not None:
+            shape = image.squares, image.elements
+            if len(tokens) != self._spec.context:
+                raise UserError(
+                    f"{name}: an image of {image.height} x {image.width} pixels is "
+                    f"{self._spec.context} tokens here, not {len(tokens)}"
+                )
+        embeds = isinstance(entry, EmbedSpec) and image is None
+        if (hidden is None) != embeds:
+            said = "takes token ids alone" if embeds else "needs hidden states or patches"
+            raise UserError(f"{name}: span {span} {said}; check the route")
         if hidden is not None and (hidden.shape != shape or hidden.dtype != np.float32):
             raise UserError(
-                f"{name}: hidden states are {hidden.dtype} {list(hidden.shape)}, this step needs "
+                f"{name}: what came in is {hidden.dtype} {list(hidden.shape)}, this step needs "
                 f"float32 {list(shape)}"
             )

@@ -32,9 +32,10 @@ Weights = Callable[[TensorSource], StoredTensor]
 class Chunk:
     """One session's part of a batch: tokens at explicit positions, and what comes in for them.
 
-    `hidden` [T, D] is None exactly where the session's span starts with the embedding. `rows` are
-    the rows of this chunk (0 … T-1) whose output is wanted; a span that ends below the head returns
-    all T rows whatever `rows` says, since the next stage needs them.
+    `hidden` [T, D] is None exactly where the session's span starts with an embedding of token ids;
+    an embedding of images is given one there, [squares, channels * kernel * kernel] as its
+    `Patches` say. `rows` are the rows of this chunk (0 … T-1) whose output is wanted; a span that
+    ends below the head returns all T rows whatever `rows` says, since the next stage needs them.
     """
 
     session: SessionId
@@ -48,11 +49,13 @@ class Chunk:
 class Output:
     """What a step gives: `hidden` [T, D] below the head, `scores` [len(rows), V] from the head.
 
-    With the head, `hidden` is [len(rows), D], normed, the vectors the scores were made from.
+    With the head, `hidden` is [len(rows), D], normed, the vectors the scores were made from. A head
+    that pools or classifies gives `pooled` [1, outputs] of the whole chunk in place of scores.
     """
 
     hidden: Hidden
     scores: NDArray[np.float32] | None = None
+    pooled: NDArray[np.float32] | None = None
 
 
 class Engine(Protocol):
@@ -89,11 +92,12 @@ class Engine(Protocol):
     def step(self, batch: Sequence[Chunk]) -> list[Output]:
         """Run each chunk through the span and remember its keys and values at its positions.
 
+        A model that keeps no memory sees a chunk as a whole sequence; it must be at position 0.
         A chunk at `position` < length cuts the memory there first. The length is committed after
         the last layer, so a step that failed half way is repeated harmlessly. At most one chunk a
         session.
-        Raises SessionUnknown, ContextOverflow (over the limit), UserError (position > length, token
-        id outside the vocabulary, hidden of the wrong shape).
+        Raises SessionUnknown, ContextOverflow (over the limit), UserError (position > length, or
+        above 0 without memory, token id outside the vocabulary, hidden of the wrong shape).
         """
 
     def trim(self, session: SessionId) -> None:

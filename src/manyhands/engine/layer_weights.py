@@ -64,10 +64,22 @@ class NormWeights(Generic[A]):
 
 
 @dataclass(frozen=True, slots=True)
-class EmbedWeights(Generic[A]):
-    """Tokens [V, D], learned positions [P, D] if any, norm if any."""
+class TextWeights(Generic[A]):
+    """Tokens [V, D]; positions [P, D], token types [K, D] and norm, each if any."""
 
     tokens: A
+    positions: A | None
+    token_types: A | None
+    norm: NormWeights[A]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageWeights(Generic[A, L]):
+    """The map of patches; class token [1, D], registers [R, D], positions, norm, each if any."""
+
+    patches: L
+    class_token: A | None
+    registers: A | None
     positions: A | None
     norm: NormWeights[A]
 
@@ -76,8 +88,9 @@ class EmbedWeights(Generic[A]):
 class BlockWeights(Generic[A, L]):
     """One block, ready to compute; a norm that is None does not stand there.
 
-    With latent attention `qkv` gives the queries, compressed or not, over the latent and its rotary
-    key; the norms are those of the compressed query and of the latent.
+    A scale [D] multiplies what attention or MLP gives. With latent attention `qkv` gives the
+    queries, compressed or not, over the latent and its rotary key; the norms are those of the
+    compressed query and of the latent.
     """
 
     attention_norm: NormWeights[A] | None
@@ -88,17 +101,20 @@ class BlockWeights(Generic[A, L]):
     sinks: A | None
     o: L
     attention_after_norm: NormWeights[A] | None
+    attention_scale: A | None
     mlp_norm: NormWeights[A] | None
     mlp: MlpWeights[L] | MoeWeights[A, L]
     mlp_after_norm: NormWeights[A] | None
+    mlp_scale: A | None
 
 
 @dataclass(frozen=True, slots=True)
 class HeadWeights(Generic[A, L]):
-    """Norm, and the matrix [outputs, D]."""
+    """Norm, and the matrix [outputs, D] of scores, with a `dense` [D, D] before it if any."""
 
     norm: NormWeights[A]
-    head: L
+    dense: L | None
+    head: L | None
 
 
 class _Table(Generic[A, L]):
@@ -132,6 +148,10 @@ class _Table(Generic[A, L]):
         """The named vector, or None."""
         source = self.source(name, size)
         return None if source is None else self._reader.vector(source)
+
+    def rows(self, name: str, count: int, width: int) -> A | None:
+        """The named table [count, width], which must be there; None for a count of 0."""
+        return self._reader.table(self.need(name, count, width)) if count else None
 
     def norm(self, name: str, size: int) -> NormWeights[A]:
         """A norm's weight and bias, each there or not."""
@@ -179,15 +199,27 @@ class _Table(Generic[A, L]):
 
 def read_embed(
     layer: LayerSpec, part: EmbedSpec, width: int, place: int, reader: Reader[A, L]
-) -> EmbedWeights[A]:
-    """Read an embedding. Raises CheckpointError, NotServed."""
+) -> TextWeights[A] | ImageWeights[A, L]:
+    """Read an embedding of texts or of images. Raises CheckpointError, NotServed."""
     table = _Table(layer, place, reader)
-    tokens = reader.table(table.need("tokens", part.tokens, width))
-    positions = None
-    if part.positions:
-        rows = part.positions + part.position_offset
-        positions = reader.table(table.need("positions", rows, width))
-    weights = EmbedWeights(tokens, positions, table.norm("norm", width))
+    known = part.positions + part.position_offset if part.positions else 0
+    weights: TextWeights[A] | ImageWeights[A, L]
+    if part.patches is None:
+        weights = TextWeights(
+            tokens=reader.table(table.need("tokens", part.tokens, width)),
+            positions=table.rows("positions", known, width),
+            token_types=table.rows("token_types", part.token_types, width),
+            norm=table.norm("norm", width),
+        )
+    else:
+        image = part.patches
+        weights = ImageWeights(
+            patches=table.linear(image.elements, patches=width),
+            class_token=table.rows("class_token", int(image.class_token), width),
+            registers=table.rows("registers", image.registers, width),
+            positions=table.rows("positions", known, width),
+            norm=table.norm("norm", width),
+        )
     table.finish()
     return weights
 
@@ -221,6 +253,7 @@ def read_block(
         sinks=table.vector("sinks", attention.heads),
         o=table.linear(attention.heads * attention.v_head_dim, o=width),
         attention_after_norm=table.optional_norm("attention_after_norm", width),
+        attention_scale=table.vector("attention_scale", width),
         mlp_norm=table.optional_norm("mlp_norm", width, is_bare),
         mlp=(
             _read_mlp(table, part.mlp, width)
@@ -228,6 +261,7 @@ def read_block(
             else _read_mixture(table, part.moe, part.mlp, width, reader)
         ),
         mlp_after_norm=table.optional_norm("mlp_after_norm", width),
+        mlp_scale=table.vector("mlp_scale", width),
     )
     table.finish()
     _check_agreement(part, weights, place)
@@ -304,6 +338,12 @@ def read_head(
     """Read a head; a tied one shares the embedding's `tokens` when the span holds them."""
     table = _Table(layer, place, reader)
     norm = table.norm("norm", width)
+    if part.kind not in ("lm", "classify"):
+        table.finish()
+        return HeadWeights(norm, None, None)
+    dense = None
+    if part.kind == "classify" and table.has("dense"):
+        dense = table.linear(width, dense=width)
     matrix = table.need("head", part.outputs, width)
     bias = table.source("head.bias", part.outputs)
     is_shared = tokens is not None and matrix.is_tied
@@ -313,4 +353,4 @@ def read_head(
         else reader.linear([matrix], [bias])
     )
     table.finish()
-    return HeadWeights(norm, head)
+    return HeadWeights(norm, dense, head)

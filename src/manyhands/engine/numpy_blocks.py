@@ -38,13 +38,15 @@ from manyhands.engine.integers import BlockTable, Integers, integers_of
 from manyhands.engine.kv_cache import KvCache
 from manyhands.engine.layer_weights import (
     BlockWeights,
-    EmbedWeights,
     HeadWeights,
+    ImageWeights,
     NormWeights,
+    TextWeights,
     read_block,
     read_embed,
     read_head,
 )
+from manyhands.engine.numpy_ends import embed, head
 from manyhands.engine.numpy_latent import attend_latent, split_latent
 from manyhands.engine.numpy_math import ARITHMETIC, attend, norm, rotate, rotation
 from manyhands.engine.numpy_moe import feed
@@ -178,21 +180,24 @@ class _Program:
         reader = _Reader(weights, whole)
         self._attend = attend if whole is None else whole.attend
         tokens: Float32 | None = None
-        self._embed: tuple[EmbedSpec, EmbedWeights[Float32]] | None = None
+        self._embed: (
+            tuple[EmbedSpec, TextWeights[Float32] | ImageWeights[Float32, Linear]] | None
+        ) = None
         self._blocks: dict[int, tuple[BlockSpec, BlockWeights[Float32, Linear]]] = {}
         self._head: tuple[HeadSpec, HeadWeights[Float32, Linear]] | None = None
         for place in range(span.first, span.last):
             layer = spec.layers[place]
             match layer.part:
                 case EmbedSpec() as part:
-                    embed = read_embed(layer, part, spec.width, place, reader)
-                    self._embed, tokens = (part, embed), embed.tokens
+                    first = read_embed(layer, part, spec.width, place, reader)
+                    self._embed = part, first
+                    tokens = first.tokens if isinstance(first, TextWeights) else None
                 case BlockSpec() as part:
                     block = read_block(layer, part, spec.width, place, reader)
                     self._blocks[place] = part, block
                 case HeadSpec() as part:
-                    head = read_head(layer, part, spec.width, place, reader, tokens)
-                    self._head = part, head
+                    last = read_head(layer, part, spec.width, place, reader, tokens)
+                    self._head = part, last
         self.weight_bytes = reader.bytes_held
         self._layers = len(spec.layers)
 
@@ -210,31 +215,13 @@ class _Program:
     def _enter(self, parts: Sequence[Part[Float32]], span: Span) -> Float32:
         if self._embed is None or span.first > 0:
             return np.concatenate([part.hidden for part in parts if part.hidden is not None])
-        spec, weights = self._embed
-        rows = weights.tokens[np.concatenate([part.token_ids for part in parts])]
-        if spec.scale != 1:
-            rows *= np.float32(spec.scale)
-        if weights.positions is not None:
-            places = [np.arange(part.position, part.end) for part in parts]
-            rows += weights.positions[np.concatenate(places) + spec.position_offset]
-        return rows if spec.norm is None else norm(rows, spec.norm, weights.norm)
+        return embed(*self._embed, parts)
 
     def _leave(self, rows: Float32, parts: Sequence[Part[Float32]], span: Span) -> list[Output]:
-        first = np.cumsum([0, *(len(part.token_ids) for part in parts)])
+        cuts = np.cumsum([0, *(len(part.token_ids) for part in parts)]).tolist()
         if self._head is None or span.last < self._layers:
-            return [Output(rows[a:b]) for a, b in pairwise(first)]
-        spec, weights = self._head
-        wanted = [a + row for a, part in zip(first, parts, strict=False) for row in part.rows]
-        hidden = rows[np.array(wanted, np.int64)]
-        if spec.norm is not None:
-            hidden = norm(hidden, spec.norm, weights.norm)
-        scores = weights.head(hidden)
-        if spec.logits_scale != 1:
-            scores *= np.float32(spec.logits_scale)
-        if spec.softcap is not None:
-            scores = np.tanh(scores / np.float32(spec.softcap)) * np.float32(spec.softcap)
-        ends = np.cumsum([0, *(len(part.rows) for part in parts)])
-        return [Output(hidden[a:b], scores[a:b]) for a, b in pairwise(ends)]
+            return [Output(rows[a:b]) for a, b in pairwise(cuts)]
+        return head(*self._head, rows, cuts, parts)
 
 
 def _block(
@@ -248,12 +235,16 @@ def _block(
 ) -> Float32:
     """One block over the rows [N, D] of all parts."""
     scale = np.float32(spec.residual_scale)
-    seen = _norm(rows, spec, weights.attention_norm)
+    seen = rows if spec.flow == "post" else _norm(rows, spec, weights.attention_norm)
     mixed = _attention(seen, place, spec, weights, parts, turns, attend)
-    mixed = _norm(mixed, spec, weights.attention_after_norm) * scale
+    mixed = _norm(mixed, spec, weights.attention_after_norm)
+    mixed = _scaled(mixed, weights.attention_scale) * scale
     if spec.flow == "parallel":
         seen = seen if weights.mlp_norm is None else norm(rows, spec.norm, weights.mlp_norm)
         return rows + mixed + _mlp(seen, spec, weights) * scale
+    if spec.flow == "post":
+        rows = _norm(rows + mixed, spec, weights.attention_norm)
+        return _norm(rows + _mlp(rows, spec, weights) * scale, spec, weights.mlp_norm)
     rows = (seen if spec.residual_from_norm else rows) + mixed
     seen = _norm(rows, spec, weights.mlp_norm)
     return (seen if spec.residual_from_norm else rows) + _mlp(seen, spec, weights) * scale
@@ -264,8 +255,14 @@ def _norm(rows: Float32, spec: BlockSpec, weights: NormWeights[Float32] | None) 
     return rows if weights is None else norm(rows, spec.norm, weights)
 
 
+def _scaled(rows: Float32, scale: Float32 | None) -> Float32:
+    """A scale [D] that may not be there."""
+    return rows if scale is None else rows * scale
+
+
 def _mlp(rows: Float32, spec: BlockSpec, weights: BlockWeights[Float32, Linear]) -> Float32:
-    return _norm(feed(rows, weights.mlp), spec, weights.mlp_after_norm)
+    out = _norm(feed(rows, weights.mlp), spec, weights.mlp_after_norm)
+    return _scaled(out, weights.mlp_scale)
 
 
 def _attention(
@@ -283,8 +280,8 @@ def _attention(
     fused = weights.qkv(rows)
     widths = (spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim)
     queries, keys, values = np.split(fused, np.cumsum(widths), axis=1)
-    queries = _normed(queries, spec.heads, weights.q_norm, block)
-    keys = _normed(keys, spec.kv_heads, weights.k_norm, block)
+    queries = _by_head(queries, spec.heads, weights.q_norm, block)
+    keys = _by_head(keys, spec.kv_heads, weights.k_norm, block)
     values = values.reshape(-1, spec.kv_heads, spec.v_head_dim)
     mixed = np.empty((rows.shape[0], spec.heads * spec.v_head_dim), np.float32)
     first = 0
@@ -343,7 +340,7 @@ def _latent_attention(
     return weights.o(mixed.reshape(rows.shape[0], -1))
 
 
-def _normed(rows: Float32, heads: int, weights: NormWeights[Float32], block: BlockSpec) -> Float32:
+def _by_head(rows: Float32, heads: int, weights: NormWeights[Float32], block: BlockSpec) -> Float32:
     """Rows [N, heads * W] as [N, heads, W], normed as the block's qk_norm says."""
     spec = block.attention
     if spec.qk_norm == "whole":

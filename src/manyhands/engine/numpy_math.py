@@ -71,7 +71,10 @@ def attend(
     spec: Attention,
     sinks: Float32 | None,
 ) -> Float32:
-    """Causal attention: queries [T, H, W] at position …, keys [K, L, W], values -> [T, H, V]."""
+    """Attention: queries [T, H, W] at position …, keys [K, L, W], values -> [T, H, V].
+
+    Causal, each query sees the keys up to its own, else those on both sides; a window limits both.
+    """
     tokens, heads, width = queries.shape
     groups = heads // spec.kv_heads
     grouped = queries.reshape(tokens, spec.kv_heads, groups, width).transpose(1, 2, 0, 3)
@@ -79,7 +82,9 @@ def attend(
     by_group = result.reshape(tokens, spec.kv_heads, groups, -1).transpose(1, 2, 0, 3)
     for first in range(0, tokens, QUERY_ROWS):
         last = min(first + QUERY_ROWS, tokens)
-        end = position + last
+        end = position + last if spec.causal else keys.shape[1]
+        if spec.window is not None:
+            end = min(end, position + last + spec.window - 1)
         start = 0 if spec.window is None else max(0, position + first + 1 - spec.window)
         some = np.ascontiguousarray(grouped[:, :, first:last]).reshape(spec.kv_heads, -1, width)
         some = some * np.float32(spec.scale)  # of queries, which are fewer than scores
@@ -107,7 +112,7 @@ def _weigh(
         scores += alibi(spec.alibi, scores.shape[-1]).reshape(
             spec.kv_heads, -1, 1, scores.shape[-1]
         )
-    _hide(scores, first, start, spec.window)
+    _hide(scores, first, start, spec)
     best = scores.max(-1, keepdims=True)
     sink = None if sinks is None else sinks.reshape(*scores.shape[:2], 1, 1)
     if sink is not None:
@@ -129,22 +134,23 @@ def alibi(slopes: tuple[float, ...], keys: int) -> Float32:
     return added
 
 
-def _hide(scores: Float32, first: int, start: int, window: int | None) -> None:
+def _hide(scores: Float32, first: int, start: int, spec: Attention) -> None:
     """Give minus infinity to keys [start, …) that a query [first, …) must not see."""
-    tokens = scores.shape[2]
+    tokens, window = scores.shape[2], spec.window
     if tokens == 1:
-        return  # `start` has cut the window already
+        return  # only keys it sees were given
     query = np.arange(first, first + tokens)[:, None]
-    np.copyto(scores[..., first - start :], -np.inf, where=query < query.T)
+    if spec.causal:
+        np.copyto(scores[..., first - start :], -np.inf, where=query < query.T)
     if window is not None:
-        key = np.arange(start, first + tokens)
-        np.copyto(scores, -np.inf, where=key <= query - window)
+        key = np.arange(start, start + scores.shape[3])
+        np.copyto(scores, -np.inf, where=abs(query - key) >= window)
 
 
 def activate(rows: Float32, spec: Mlp) -> Float32:
     """The inner rows of an MLP: [N, 2 * width] gate beside up when gated, else [N, width]."""
     if spec.kind == "plain":
-        return _activation(rows, spec.activation)
+        return activation(rows, spec.activation)
     gate, up = rows[:, : spec.width], rows[:, spec.width :]
     if spec.activation == "swiglu_oai":
         limit = np.float32(np.inf if spec.limit is None else spec.limit)
@@ -152,7 +158,7 @@ def activate(rows: Float32, spec: Mlp) -> Float32:
         alpha = np.float32(1.702 if spec.alpha is None else spec.alpha)
         glu: Float32 = (up + np.float32(1)) * gate * sigmoid(gate * alpha)
         return glu
-    product: Float32 = np.multiply(_activation(gate, spec.activation), up, dtype=np.float32)
+    product: Float32 = np.multiply(activation(gate, spec.activation), up, dtype=np.float32)
     return product
 
 
@@ -162,7 +168,8 @@ def sigmoid(rows: Float32) -> Float32:
     return np.asarray(half * np.tanh(half * rows) + half, np.float32)
 
 
-def _activation(rows: Float32, name: str) -> Float32:
+def activation(rows: Float32, name: str) -> Float32:
+    """One of the functions that specs name, but for swiglu_oai, of every number."""
     one, half = np.float32(1), np.float32(0.5)
     out: Float32
     match name:
@@ -177,6 +184,8 @@ def _activation(rows: Float32, name: str) -> Float32:
             out = half * rows * (one + inner)
         case "relu":
             out = np.maximum(rows, np.float32(0))
+        case "tanh":
+            out = np.tanh(rows)
         case _:  # relu2; `served` has refused every other
             out = np.square(np.maximum(rows, np.float32(0)))
     return out

@@ -36,20 +36,23 @@ from manyhands.engine.integers import Integers, integers_of
 from manyhands.engine.kv_cache import KvCache
 from manyhands.engine.layer_weights import (
     BlockWeights,
-    EmbedWeights,
     HeadWeights,
+    ImageWeights,
     NormWeights,
+    TextWeights,
     read_block,
     read_embed,
     read_head,
 )
 from manyhands.engine.served import check_served
+from manyhands.engine.torch_ends import embed, head
 from manyhands.engine.torch_integers import attend_by_rows
 from manyhands.engine.torch_latent import attend_latent, split_latent
 from manyhands.engine.torch_linear import Linear, is_packed, low_precision_is_native
 from manyhands.engine.torch_math import (
     ARITHMETIC,
     attend,
+    attend_around,
     mask_of,
     norm,
     rotate,
@@ -219,7 +222,9 @@ class _Program:
         self._width = spec.width
         self._integers = whole
         self._dtype = dtype
-        self._embed: tuple[EmbedSpec, EmbedWeights[Tensor]] | None = None
+        self._embed: tuple[EmbedSpec, TextWeights[Tensor] | ImageWeights[Tensor, Linear]] | None = (
+            None
+        )
         self._blocks: list[_Block] = []
         ropes: dict[Rope, Rope] = {}
         self._head: tuple[HeadSpec, HeadWeights[Tensor, Linear]] | None = None
@@ -228,8 +233,9 @@ class _Program:
             layer = spec.layers[place]
             match layer.part:
                 case EmbedSpec() as part:
-                    embed = read_embed(layer, part, spec.width, place, reader)
-                    self._embed, tokens = (part, embed), embed.tokens
+                    first = read_embed(layer, part, spec.width, place, reader)
+                    self._embed = part, first
+                    tokens = first.tokens if isinstance(first, TextWeights) else None
                 case BlockSpec() as part:
                     block = read_block(layer, part, spec.width, place, reader)
                     # Equal ropes become one object, so that a step turns its positions once.
@@ -237,8 +243,8 @@ class _Program:
                     rope = None if rope is None else ropes.setdefault(rope, rope)
                     self._blocks.append(_Block(place, part, rope, block))
                 case HeadSpec() as part:
-                    head = read_head(layer, part, spec.width, place, reader, tokens)
-                    self._head = part, head
+                    last = read_head(layer, part, spec.width, place, reader, tokens)
+                    self._head = part, last
         self.weight_bytes = reader.bytes_held
         self._layers = len(spec.layers)
 
@@ -259,45 +265,28 @@ class _Program:
             for part, (first, last) in zip(step.parts, pairwise(step.cuts), strict=True):
                 target[first:last] = part.hidden
             return given.to(self._dtype)
-        spec, weights = self._embed
-        ids = [token for part in step.parts for token in part.token_ids]
-        rows = weights.tokens[torch.tensor(ids)]
-        if spec.scale != 1:
-            rows *= spec.scale
-        if weights.positions is not None:
-            places = [place for part in step.parts for place in range(part.position, part.end)]
-            rows += weights.positions[torch.tensor(places) + spec.position_offset]
-        return rows if spec.norm is None else norm(rows, spec.norm, weights.norm)
+        return embed(*self._embed, step.parts, self._dtype)
 
     def _leave(self, rows: Tensor, step: _Step, span: Span) -> list[Output]:
         if self._head is None or span.last < self._layers:
             hidden = rows.float().numpy()
             return [Output(hidden[a:b]) for a, b in pairwise(step.cuts)]
-        spec, weights = self._head
-        wanted = [a + row for a, p in zip(step.cuts, step.parts, strict=False) for row in p.rows]
-        if wanted != list(range(step.rows)):
-            rows = rows[torch.tensor(wanted, dtype=torch.int64)]
-        if spec.norm is not None:
-            rows = norm(rows, spec.norm, weights.norm)
-        scores = weights.head(rows).float()
-        if spec.logits_scale != 1:
-            scores = scores * spec.logits_scale
-        if spec.softcap is not None:
-            scores = torch.tanh(scores / spec.softcap) * spec.softcap
-        ends = np.cumsum([0, *(len(part.rows) for part in step.parts)]).tolist()
-        hidden, given = rows.float().numpy(), scores.numpy()
-        return [Output(hidden[a:b], given[a:b]) for a, b in pairwise(ends)]
+        return head(*self._head, rows, step.cuts, step.parts)
 
 
 def _run_block(rows: Tensor, place: int, block: _Block, step: _Step) -> Tensor:
     """One block over the rows [N, D] of all parts, `place` of those that are run."""
     spec, weights, scale = block.spec, block.weights, block.spec.residual_scale
-    seen = _norm(rows, spec, weights.attention_norm)
+    seen = rows if spec.flow == "post" else _norm(rows, spec, weights.attention_norm)
     mixed = _norm(_attention(seen, place, block, step), spec, weights.attention_after_norm)
+    mixed = _scaled(mixed, weights.attention_scale)
     if spec.flow == "parallel":
         seen = seen if weights.mlp_norm is None else norm(rows, spec.norm, weights.mlp_norm)
         rows = torch.add(rows, mixed, alpha=scale)
         return rows.add_(_mlp(seen, block), alpha=scale)
+    if spec.flow == "post":
+        rows = _norm(torch.add(rows, mixed, alpha=scale), spec, weights.attention_norm)
+        return _norm(torch.add(rows, _mlp(rows, block), alpha=scale), spec, weights.mlp_norm)
     rows = torch.add(seen if spec.residual_from_norm else rows, mixed, alpha=scale)
     seen = _norm(rows, spec, weights.mlp_norm)
     return (seen if spec.residual_from_norm else rows).add_(_mlp(seen, block), alpha=scale)
@@ -308,8 +297,15 @@ def _norm(rows: Tensor, spec: BlockSpec, weights: NormWeights[Tensor] | None) ->
     return rows if weights is None else norm(rows, spec.norm, weights)
 
 
+def _scaled(rows: Tensor, scale: Tensor | None) -> Tensor:
+    """A scale [D] that may not be there."""
+    return rows if scale is None else rows * scale
+
+
 def _mlp(rows: Tensor, block: _Block) -> Tensor:
-    return _norm(feed(rows, block.weights.mlp), block.spec, block.weights.mlp_after_norm)
+    weights = block.weights
+    out = _norm(feed(rows, weights.mlp), block.spec, weights.mlp_after_norm)
+    return _scaled(out, weights.mlp_scale)
 
 
 def _attention(rows: Tensor, place: int, block: _Block, step: _Step) -> Tensor:
@@ -330,6 +326,9 @@ def _attention(rows: Tensor, place: int, block: _Block, step: _Step) -> Tensor:
     for index, part in enumerate(step.parts):
         first, last = step.cuts[index], step.cuts[index + 1]
         known = _remember(part, place, block, keys[first:last], values[first:last])
+        if not spec.causal:
+            mixed.append(attend_around(queries[first:last], *known, spec, block.weights.sinks))
+            continue
         if step.integers is not None:
             mixed.append(
                 attend_by_rows(step.integers, queries[first:last], known, spec, block.weights.sinks)

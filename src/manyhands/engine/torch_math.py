@@ -85,7 +85,8 @@ def attend(
     """Attention: queries [T, H, W], keys [K, L, W], values [K, L, V] -> [T, H * V].
 
     `mask` [T, L] as `mask_of` makes it. None: a single query that sees every key given, or, where
-    there are as many queries as keys, each sees the keys up to its own.
+    there are as many queries as keys, each sees the keys up to its own; all of them where `spec` is
+    not causal.
     """
     tokens = queries.shape[0]
     if spec.softcap is not None or sinks is not None or spec.alibi is not None:
@@ -103,11 +104,33 @@ def attend(
         keys[None],
         values[None],
         attn_mask=mask,
-        is_causal=mask is None and tokens > 1,
+        is_causal=mask is None and tokens > 1 and spec.causal,
         scale=spec.scale,
         enable_gqa=spec.heads != spec.kv_heads,
     )
     return mixed[0].transpose(0, 1).reshape(tokens, -1)
+
+
+def attend_around(
+    queries: Tensor, keys: Tensor, values: Tensor, spec: Attention, sinks: Tensor | None
+) -> Tensor:
+    """Attention to both sides: queries [T, H, W], keys [K, T, W], values [K, T, V] -> [T, H * V].
+
+    A query of a window sees the keys nearer than `window`; only those are looked at.
+    """
+    tokens, window = queries.shape[0], spec.window
+    if window is None or tokens <= window:
+        return attend(queries, keys, values, None, spec, sinks)
+    some = []
+    for first in range(0, tokens, QUERY_ROWS):
+        last = min(first + QUERY_ROWS, tokens)
+        start, end = max(0, first - window + 1), min(tokens, last + window - 1)
+        distance = torch.arange(first, last)[:, None] - torch.arange(start, end)
+        mask = torch.zeros(distance.shape, dtype=queries.dtype)
+        mask.masked_fill_(distance.abs() >= window, -math.inf)
+        seen = keys[:, start:end], values[:, start:end]
+        some.append(attend(queries[first:last], *seen, mask, spec, sinks))
+    return torch.cat(some)
 
 
 def _written_out(
@@ -120,7 +143,7 @@ def _written_out(
 ) -> Tensor:
     """Attention with softcap, alibi or sinks, which torch's own lacks; softmax in float32."""
     tokens, groups = queries.shape[0], spec.heads // spec.kv_heads
-    if mask is None and tokens > 1:
+    if mask is None and tokens > 1 and spec.causal:
         mask = mask_of(0, tokens, None, torch.float32)
     grouped = queries.reshape(tokens, spec.kv_heads, groups, -1).permute(1, 2, 0, 3)
     some = []
@@ -153,17 +176,18 @@ def alibi(slopes: tuple[float, ...], keys: int) -> Tensor:
 def activate(rows: Tensor, spec: Mlp) -> Tensor:
     """The inner rows of an MLP: [N, 2 * width] gate beside up when gated, else [N, width]."""
     if spec.kind == "plain":
-        return _activation(rows, spec.activation)
+        return activation(rows, spec.activation)
     gate, up = rows[:, : spec.width], rows[:, spec.width :]
     if spec.activation == "swiglu_oai":
         if spec.limit is not None:
             gate, up = gate.clamp(max=spec.limit), up.clamp(-spec.limit, spec.limit)
         alpha = 1.702 if spec.alpha is None else spec.alpha
         return (up + 1) * gate * torch.sigmoid(gate * alpha)
-    return _activation(gate, spec.activation).mul_(up)
+    return activation(gate, spec.activation).mul_(up)
 
 
-def _activation(rows: Tensor, name: str) -> Tensor:
+def activation(rows: Tensor, name: str) -> Tensor:
+    """One of the functions that specs name, but for swiglu_oai, of every number."""
     match name:
         case "silu":
             return functional.silu(rows)
@@ -173,5 +197,7 @@ def _activation(rows: Tensor, name: str) -> Tensor:
             return functional.gelu(rows, approximate="tanh")
         case "relu":
             return functional.relu(rows)
+        case "tanh":
+            return torch.tanh(rows)
         case _:  # relu2; `served` has refused every other
             return functional.relu(rows).square()

@@ -1,14 +1,15 @@
 """Stored tensors -> float32 numpy arrays: checks their shapes, undoes their layouts, widens dtypes.
 
-Layouts served: plain, tied, transpose, rows (which come already cut), columns, those of one expert,
-and what is quantised, by us or by others, which is computed into float32 here. Knows nothing of
-layers or torch: an engine that computes in another dtype fills its arrays piece by piece.
+Layouts served: plain, flat, tied, transpose, rows (which come already cut), columns, those of one
+expert, and what is quantised, by us or by others, which is computed into float32 here. Knows
+nothing of layers or torch: an engine of another dtype fills its arrays piece by piece.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,8 @@ _BITS_FORM = {"U8": np.uint8, "F8_E4M3": np.uint8}
 
 _ONE_EXPERT = ("expert_stack", "expert_turned", "expert_pairs")
 _SERVED_LAYOUTS = (
-    *("plain", "tied", "transpose", "rows", "columns", "fp8_blocks", "mxfp4", "mxfp4_pairs"),
+    *("plain", "flat", "tied", "transpose", "rows", "columns"),
+    *("fp8_blocks", "mxfp4", "mxfp4_pairs"),
     *_ONE_EXPERT,
 )
 
@@ -86,6 +88,8 @@ def _read(
             f"{', '.join(forms)}; convert the checkpoint"
         )
     expected = source.shape if source.layout == "rows" else source.stored_shape
+    if source.layout == "flat" and math.prod(stored.shape) == source.elements:
+        stored = replace(stored, shape=expected)
     _check(source, stored, expected)
     array = np.frombuffer(stored.data, dtype=form).reshape(expected)
     return stored.dtype, _undone(source, array)

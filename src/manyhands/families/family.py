@@ -1,8 +1,9 @@
 """Finds the family file of a config's `model_type` and asks it for the ModelSpec.
 
-A family is a file `families/<model_type>.py` with a function `spec(config) -> ModelSpec`, and
-perhaps a tuple `ARCHITECTURES` of those it serves besides plain language models; there is no
-registry to edit. Reads no checkpoint: a config comes in as a mapping.
+A family is a file `families/<model_type>.py` (a hyphen is a `_` there) with a function
+`spec(config) -> ModelSpec`; there is no registry to edit. `ARCHITECTURES` in it says how the names
+of the architectures end that it serves; without it those are language models. Reads no checkpoint:
+a config comes in as a mapping.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from manyhands.domain.weight_format import (
     StoredFormat,
     converted,
 )
-from manyhands.errors import CheckpointError, NotServed, UnknownFamily
-from manyhands.families.values import Config, section, word
+from manyhands.errors import NotServed, UnknownFamily
+from manyhands.families.values import Config, section, strings, word
 
 _MODEL_TYPE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
@@ -36,13 +37,14 @@ def model_spec(config: Config) -> ModelSpec:
     refused, never run wrong.
     """
     model_type = word(config, "model_type")
-    make = _spec_function(model_type) if model_type in _files() else None
+    name = model_type.replace("-", "_")
+    make = _spec_function(name) if name in _files() else None
     if make is None:
         shown = model_type if _MODEL_TYPE.fullmatch(model_type) else repr(model_type[:40])
         raise UnknownFamily(
             f"no family file serves model_type {shown}; served are {', '.join(known_families())}"
         )
-    _refuse_what_is_not_served(config, model_type)
+    _refuse_what_is_not_served(config, name)
     form = stored_format(config)
     if form is None:
         return make(config)
@@ -83,7 +85,8 @@ def _spec_function(name: str) -> Callable[[Config], ModelSpec] | None:
     return cast("Callable[[Config], ModelSpec] | None", _said(name, "spec"))
 
 
-_LANGUAGE_HEADS = ("ForCausalLM", "LMHeadModel")
+LANGUAGE_MODELS = ("ForCausalLM", "LMHeadModel")
+"""How the names of architectures end that a family serves which says nothing."""
 
 
 def _said(name: str, attribute: str) -> object:
@@ -93,7 +96,7 @@ def _said(name: str, attribute: str) -> object:
 
 def _refuse_what_is_not_served(config: Config, family: str) -> None:
     """A family may say READS_QUANTISED, methods it knows, KNOWN_CODE, which is not needed, and
-    ARCHITECTURES, classes beside those with a plain language head.
+    ARCHITECTURES, endings of the classes it serves in place of those with a plain language head.
     """
     quantised = section(config, "quantization_config")
     read = cast("tuple[str, ...]", _said(family, "READS_QUANTISED") or ())
@@ -104,21 +107,23 @@ def _refuse_what_is_not_served(config: Config, family: str) -> None:
             f"the weights are quantised ({method}); take the model's plain bf16, fp16 or fp32 "
             f"files, which `hands pull FOLDER --format int8 --to NEW` converts{also}"
         )
-    code = section(config, "auto_map").get("AutoModelForCausalLM")
+    codes = section(config, "auto_map")
+    code = codes.get("AutoModelForCausalLM") or next(
+        (code for name, code in codes.items() if str(name).startswith("AutoModel")), None
+    )
     known = cast("tuple[str, ...]", _said(family, "KNOWN_CODE") or ())
     if code is not None and code not in known:
         raise NotServed(
             "auto_map asks for Python code from the model's folder, which is never executed; "
             "use a model that transformers runs without remote code"
         )
-    architectures = config.get("architectures")
-    if architectures is None:
+    if config.get("architectures") is None:
         return
-    if not isinstance(architectures, (list, tuple)):
-        raise CheckpointError("config: architectures must be a list; check config.json")
-    names = [str(name) for name in architectures]
-    served = cast("tuple[str, ...]", _said(family, "ARCHITECTURES") or ())
-    if not any(name.endswith(_LANGUAGE_HEADS) or name in served for name in names):
+    named = strings(config, "architectures")
+    endings = cast("tuple[str, ...]", _said(family, "ARCHITECTURES") or LANGUAGE_MODELS)
+    if not any(name.endswith(endings) for name in named):
+        forms = ", ".join(f"…{ending}" for ending in endings)
         raise NotServed(
-            f"architectures {list(architectures)} has no language head; use a …ForCausalLM model"
+            f"architectures {list(named)} are not served for this family; use a model that is one "
+            f"of {forms}"
         )

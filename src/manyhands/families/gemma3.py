@@ -10,8 +10,8 @@ from manyhands.families.decoder import refuse
 from manyhands.families.gemma3_text import text
 from manyhands.families.values import Config, section
 
-ARCHITECTURES = ("Gemma3ForConditionalGeneration",)
-"""Also served, for its text."""
+ARCHITECTURES = ("ForCausalLM", "Gemma3ForConditionalGeneration")
+"""The second is served for its text."""
 
 _UNSAID = {
     "vocab_size": 262_208,

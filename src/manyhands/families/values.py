@@ -103,6 +103,14 @@ def words(config: Config, key: str, count: int) -> tuple[str, ...] | None:
     return tuple(value)
 
 
+def strings(config: Config, key: str) -> tuple[str, ...]:
+    """A list of strings of any length, none when the key is missing. Raises CheckpointError."""
+    value = _found(config, key, (), "a list of strings")
+    if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
+        raise _wrong(key, value, "a list of strings")
+    return tuple(value)
+
+
 def section(config: Config, key: str) -> Config:
     """A nested object, empty when the key is missing. Raises CheckpointError."""
     value = config.get(key)

@@ -56,13 +56,13 @@ def convert(source: Checkpoint, form: StoredFormat, target: Path, told: Told) ->
         raise CheckpointError(
             f"{source.folder} was converted to {was} already; convert the model as it was published"
         )
-    if any(
-        block.moe is not None or block.attention.latent is not None for block in source.spec.blocks
-    ):
-        raise NotServed(
-            f"{source.folder}: mixtures of experts and latent attention are not converted by this "
-            "version; run the model as it was published"
-        )
+    for block in source.spec.blocks:
+        attention = block.attention
+        if block.moe is not None or attention.latent is not None or not attention.causal:
+            raise NotServed(
+                f"{source.folder}: mixtures of experts, latent attention and encoders are not "
+                "converted by this version; run the model as it was published"
+            )
     spec = converted(source.spec, None if form == "bf16" else form)
     pairs: list[tuple[TensorSource, TensorSource]] = []
     for old, new in zip(source.spec.layers, spec.layers, strict=True):

@@ -6,11 +6,10 @@ Runs on the compute thread. Knows nothing of links or of the session rules.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from manyhands.codec import codec
 from manyhands.domain.tensor_frame import TensorFrame
-from manyhands.domain.work import Result, Step
+from manyhands.domain.work import Result, Step, Want
 from manyhands.engine.engine import Chunk, Output
 from manyhands.engine.sampler import Draw, draw
 from manyhands.errors import NotServed
@@ -41,17 +40,21 @@ def chunk_of(step: Step, memory: StageMemory) -> Chunk:
     """The engine's part of a step. Raises NotServed for what no engine here serves yet."""
     if step.side:
         raise NotServed(f"side tensors {', '.join(step.side)} are not served by this version")
-    if step.want.pooled:
-        raise NotServed("pooled outputs are not served by this version; ask for hidden states")
     hidden = None if step.tensor is None else codec.decode(step.tensor)
     return Chunk(memory.name, step.position, step.token_ids, hidden, wanted_rows(step))
 
 
 def answer(step: Step, memory: StageMemory, output: Output) -> Result:
-    """The last stage's result: draws, log-probabilities and tensors of the wanted rows."""
+    """The last stage's result: draws, log-probabilities and tensors of the wanted rows.
+
+    Raises NotServed for what this model's head does not give.
+    """
     rows, want, scores = wanted_rows(step), step.want, output.scores
     draws: list[Draw] = []
-    if scores is not None and (want.token or want.logprob or want.top_n or step.next_token_ids):
+    is_drawn = bool(rows) and (want.token or want.logprob or want.top_n or step.next_token_ids)
+    if scores is None and (is_drawn or want.logits):
+        raise NotServed("this model has no language head; ask for hidden states or a pooled vector")
+    if scores is not None and is_drawn:
         masks = None if step.allowed is None else codec.decode(step.allowed).astype(np.bool_)
         before = memory.tokens[: step.position]
         for number, row in enumerate(rows):
@@ -79,18 +82,18 @@ def answer(step: Step, memory: StageMemory, output: Output) -> Result:
         target_is_greedy=tuple(d.target_is_greedy for d in draws if d.target_is_greedy is not None),
         top_ids=tuple(d.top_ids for d in draws) if want.top_n else (),
         top_logprobs=tuple(d.top_logprobs for d in draws) if want.top_n else (),
-        tensor=_tensor(step, output.hidden, scores),
+        tensor=_tensor(step.want, output),
         compute_s=step.compute_s,
     )
 
 
-def _tensor(
-    step: Step, hidden: NDArray[np.float32], scores: NDArray[np.float32] | None
-) -> TensorFrame | None:
-    if step.want.logits and step.want.hidden:
-        raise NotServed("ask for logits or hidden states, not both in one step")
-    if step.want.logits and scores is not None:
-        return codec.encode(EXACT_CODEC, scores)
-    if step.want.hidden:
-        return codec.encode(EXACT_CODEC, hidden)
-    return None
+def _tensor(want: Want, output: Output) -> TensorFrame | None:
+    if want.logits + want.hidden + want.pooled > 1:
+        raise NotServed("ask for logits, hidden states or a pooled vector: one of them in a step")
+    if want.pooled and output.pooled is None:
+        raise NotServed("this model's head makes no pooled vector; ask for hidden states")
+    if want.pooled and output.pooled is not None:
+        return codec.encode(EXACT_CODEC, output.pooled)
+    if want.logits and output.scores is not None:
+        return codec.encode(EXACT_CODEC, output.scores)
+    return codec.encode(EXACT_CODEC, output.hidden) if want.hidden else None

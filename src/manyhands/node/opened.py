@@ -21,7 +21,8 @@ from manyhands.store.tokenizer import Tokenizer
 class Opened:
     """`model` has all its layers stored here; `on_start` runs first in each compute thread.
 
-    `tokenizer` is None for a folder without tokenizer.json: token ids only.
+    `tokenizer` is None for a folder without tokenizer.json: token ids only. `is_normalised` says
+    that vectors of texts are made of length 1; so they are where the folder does not say.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Opened:
     tokenizer: Tokenizer | None
     end_tokens: frozenset[int]
     on_start: Callable[[], None] | None
+    is_normalised: bool = True
 
     @property
     def folder(self) -> Path:
@@ -53,6 +55,7 @@ def open_model(
     checkpoint.check()
     kind = choice.choose(engine, dtype, threads, checkpoint.spec, checkpoint.read)
     identity = checkpoint.identity()
+    form = checkpoint.sentence_form
     has_text = (checkpoint.folder / "tokenizer.json").exists()
     return Opened(
         name=_sayable(checkpoint.folder.resolve().name),
@@ -69,6 +72,7 @@ def open_model(
         tokenizer=Tokenizer.open(checkpoint.folder) if has_text else None,
         end_tokens=frozenset(checkpoint.end_tokens),
         on_start=kind.on_start,
+        is_normalised=form is None or form.is_normalised,
     )
 
 

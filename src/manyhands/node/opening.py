@@ -57,7 +57,8 @@ class Opening:
         self.check(opening)
         self._memories.discard(opening.session, span)
         await self.sweep()
-        memory = StageMemory(opening, self._clock(), self._rules)
+        is_kept = self._holdings.model(opening.model).spec.keeps_memory
+        memory = StageMemory(opening, self._clock(), self._rules, is_kept)
         memory.lease_s = min(opening.lease_s, MOST_LEASES * self._settings.lease_s)
         self._memories.add(memory, await self._set_aside(memory, opening))
         await self._drop_strays(memory)
@@ -108,7 +109,7 @@ class Opening:
     async def end(self, memory: StageMemory) -> None:
         """Its owner has closed the session: keep what others may begin with, free the rest."""
         keep_s = self._settings.keep_s
-        if keep_s == 0 or memory.length < SHARED_TOKENS:
+        if keep_s == 0 or memory.length < SHARED_TOKENS or not memory.keeps_journal:
             await self.forget(memory)
             return
         engine = self._memories.engine(memory)

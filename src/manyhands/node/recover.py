@@ -199,7 +199,10 @@ class Recovery:
     def _expect(self, route: Route) -> None:
         """Tell the watch how long the plan thinks that one chunk takes, and choose its size."""
         ring = self._ring
-        swarm, cost = ring.view.swarm, replace(ring.terms.cost, tokens=ring.settings.chunk_tokens)
+        # without memory a step is a whole sequence
+        is_whole = not ring.terms.spec.keeps_memory
+        longest = ring.terms.context_limit if is_whole else ring.settings.chunk_tokens
+        swarm, cost = ring.view.swarm, replace(ring.terms.cost, tokens=longest)
         spec, peers = ring.terms.spec, swarm.peers
         if any(stage.peer not in peers for stage in route.stages):
             return

@@ -130,10 +130,12 @@ class Ring:
         sequence: int | None = None,
         allowed: TensorFrame | None = None,
         targets: tuple[int, ...] = (),
+        image: TensorFrame | None = None,
     ) -> int:
         """Send tokens [first, last) to the first stage; returns the step's sequence.
 
-        Without `sequence` it is the next one, with `through` the step ends at that stage.
+        Without `sequence` it is the next one, with `through` the step ends at that stage. `image`
+        are the patches that the tokens stand for.
         """
         if sequence is None:
             sequence, self.sequence = self.sequence, self.sequence + 1
@@ -147,6 +149,7 @@ class Ring:
             stage=0,
             through=len(self.route) - 1 if through is None else through,
             want=want,
+            tensor=image,
             next_token_ids=targets,
             allowed=allowed,
             deadline_s=self.liveness.stuck_s(),

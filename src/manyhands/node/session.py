@@ -1,6 +1,8 @@
 """A session at its owner: run tokens round the ring, and go on whatever is lost meanwhile.
 
-Knows nothing of text, sampling or how a route is found.
+Of a model that keeps no memory each run is a whole sequence of its own, in one step from position
+0: after a loss there is nothing to replay, the step is sent again. Knows nothing of text, sampling
+or how a route is found.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ class Session:
         self.ring = Ring(terms, view, clock, settings, send, rules)
         self.recovery = Recovery(self.ring)
         self._settings = settings
+        self._keeps_memory = terms.spec.keeps_memory
         self._moved = asyncio.Event()
         self._is_running = False
 
@@ -82,14 +85,18 @@ class Session:
         *,
         allowed: TensorFrame | None = None,
         targets: Sequence[int] = (),
+        image: TensorFrame | None = None,
     ) -> list[Result]:
         """Append tokens and run them; the results of the steps that were wanted, in order.
 
         `allowed` is one mask row per wanted row, `targets` the tokens whose log-probability is
-        wanted, one a token. Raises ContextOverflow before anything is sent, the errors of `open`,
-        and what a stage refused for the user's own fault.
+        wanted, one a token, `image` the patches of the image that the tokens are. Raises
+        ContextOverflow before anything is sent, the errors of `open`, and what a stage refused for
+        the user's own fault.
         """
         ring = self.ring
+        if not self._keeps_memory:
+            self.rewind(0)
         first, last = ring.confirmed, ring.confirmed + len(token_ids)
         if last > ring.terms.context_limit:
             raise ContextOverflow(
@@ -109,7 +116,7 @@ class Session:
         try:
             while True:
                 try:
-                    await self._feed(first, results, want, allowed, targets)
+                    await self._feed(first, results, want, allowed, targets, image)
                 except Setback as setback:
                     await self.recovery.run(setback)
                 else:
@@ -134,10 +141,12 @@ class Session:
     def _check(self, result: Result, want: Want, tokens: int) -> None:
         """Raise a Setback unless the last stage answered what it was asked."""
         rows = {"none": 0, "last": 1, "all": tokens}[want.rows]
+        if want.pooled:
+            rows = 1
         vocabulary = self.terms.spec.vocabulary
         is_whole = len(result.tokens) == (rows if want.token else 0)
         is_known = all(0 <= token < vocabulary for token in result.tokens)
-        has_tensor = want.logits or want.hidden
+        has_tensor = want.logits or want.hidden or want.pooled
         has_rows = result.tensor is not None and result.tensor.shape[0] == rows
         is_ranked = len(result.top_ids) == len(result.top_logprobs) == (rows if want.top_n else 0)
         is_scored = len(result.chosen_logprob) == (rows if want.token and want.logprob else 0)
@@ -148,6 +157,8 @@ class Session:
 
     def _rows_at_once(self, position: int, want: Want, allowed: TensorFrame | None) -> int:
         """Tokens in one step: no more than hold up others for long, or than one frame answers."""
+        if not self._keeps_memory:
+            return max(1, len(self.ring.tokens))
         is_masked = allowed is not None and want.rows == "all"  # a mask is not cut into chunks
         size = self._settings.chunk_tokens if is_masked else self.ring.pace.tokens(position)
         if want.logits and want.rows == "all":
@@ -162,6 +173,7 @@ class Session:
         want: Want,
         allowed: TensorFrame | None,
         targets: Sequence[int],
+        image: TensorFrame | None,
     ) -> None:
         """Send what is not confirmed in chunks, a few in flight, and take in the answers."""
         ring = self.ring
@@ -178,6 +190,7 @@ class Session:
                     wanted,
                     allowed=allowed if wanted is want else None,
                     targets=tuple(targets[position - first : after - first]),
+                    image=image,
                 )
                 in_flight.append((sequence, after))
                 position = after

@@ -1,4 +1,4 @@
-"""A model that can be asked: a prompt in any of its forms in, an answer out.
+"""A model that can be asked: a prompt in any of its forms in, an answer or a vector out.
 
 What Python, HTTP and the command line all speak through. Knows nothing of routes and losses.
 """
@@ -15,14 +15,18 @@ from numpy.typing import NDArray
 
 from manyhands.codec import codec
 from manyhands.domain.work import Result, Sampling, Want
-from manyhands.errors import BadSampling, ManyhandsError, UserError
+from manyhands.errors import BadSampling, ManyhandsError, NotServed, UserError
 from manyhands.node.answer import Answer, Request, TextStream
+from manyhands.node.embed import Embedded, Whole, check_embeds, embed, whole_image
 from manyhands.node.opened import Opened
 from manyhands.node.owner import Owner
 from manyhands.store.tokenizer import Tokenizer
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
 """A text, token ids, or a chat: messages with `role` and `content`."""
+
+Embeddable = str | Sequence[int] | NDArray[np.float32]
+"""A text, token ids, or the pixels of an image."""
 
 PROMPT_FORMS = "a prompt is a text, a list of token ids, or a list of chat messages"
 MOST_LOGPROBS = 1000
@@ -50,6 +54,7 @@ class Speaker:
     ) -> None:
         self.name, self.model, self.end_tokens = opened.name, opened.model, opened.end_tokens
         self._tokenizer, self._owner, self._now = opened.tokenizer, owner, now
+        self._is_normalised = opened.is_normalised
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -101,9 +106,11 @@ class Speaker:
         """An answer that is spoken when its `pieces` are read.
 
         `sampling` holds fields of Sampling; nothing is greedy. `logprobs` above 0 is how many
-        alternatives come with each token, beside its own log-probability. Raises BadSampling and
-        UserError; reading raises ContextOverflow, NoStandIn, DeadlinePassed and the like.
+        alternatives come with each token, beside its own log-probability. Raises BadSampling,
+        UserError and, for an encoder, NotServed; reading raises ContextOverflow, NoStandIn,
+        DeadlinePassed and the like.
         """
+        self.check_speaks()
         most = min(self.model.spec.vocabulary, MOST_LOGPROBS)
         if not _is_whole(logprobs) or not 0 <= logprobs <= most:
             raise UserError(f"logprobs is {logprobs!r}; it must be a whole number from 0 to {most}")
@@ -119,6 +126,33 @@ class Speaker:
             want=Want(logprob=logprobs > 0, top_n=int(logprobs)),
         )
         return Answer(self._owner(), self.model, request, text)
+
+    def check_speaks(self) -> None:
+        """Raise NotServed for a model that goes on with no text."""
+        if self.model.spec.head.kind != "lm":
+            raise NotServed(
+                f"{self.name} is an encoder and goes on with no text; ask it for embeddings, or "
+                "use a language model"
+            )
+
+    async def embed(self, inputs: Sequence[Embeddable]) -> Embedded:
+        """A vector of each text or image. Raises NotServed where the model makes none, UserError.
+
+        An image is an array [channels, height, width] as the model's own processor makes it.
+        """
+        spec = self.model.spec
+        check_embeds(spec)
+        if isinstance(inputs, str) or not isinstance(inputs, Sequence):
+            raise UserError("give a list of texts, of lists of token ids, or of images")
+        wholes = []
+        for one in inputs:
+            if isinstance(one, np.ndarray) and one.ndim == 3:
+                wholes.append(whole_image(spec, one))
+            elif spec.embed.patches is not None:
+                raise UserError(f"{self.name} takes images: arrays [channels, height, width]")
+            else:
+                wholes.append(Whole(self.ids(one if isinstance(one, str) else list(one))))
+        return await embed(self._owner(), self.model, wholes, is_normalised=self._is_normalised)
 
     async def forward(self, ids: Sequence[int], *, logits: bool) -> NDArray[np.float32]:
         """What the head sees of each token [T tokens, D width], or its scores [T, V]."""

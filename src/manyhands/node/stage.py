@@ -101,9 +101,16 @@ class StageMemory:
     """What a stage keeps of a session beside the engine's keys and values.
 
     `tokens` are those whose rows are in the engine's memory: its length is the committed length.
+    Without a journal, as of a model that keeps no memory, nothing is ever replayed from here.
     """
 
-    def __init__(self, opening: SessionOpen, now_s: float, rules: Rules = ALL_RULES) -> None:
+    def __init__(
+        self,
+        opening: SessionOpen,
+        now_s: float,
+        rules: Rules = ALL_RULES,
+        keeps_journal: bool = True,
+    ) -> None:
         self.session: SessionId = opening.session
         self.owner: PeerId = opening.owner
         self.model: ModelId = opening.model
@@ -118,6 +125,7 @@ class StageMemory:
         self.epoch = opening.epoch
         self.tokens: list[int] = []
         self.journal = Journal()
+        self.keeps_journal = keeps_journal
         self.finished = 0
         self.running_since_s: float | None = None
         self.heard_s = now_s
@@ -188,7 +196,7 @@ class StageMemory:
     def commit(self, step: Step, sent: TensorFrame | None) -> None:
         """The last layer is done: the step's rows are in memory, `sent` are its outputs."""
         self.tokens[step.position :] = step.token_ids
-        if sent is not None:
+        if sent is not None and self.keeps_journal:
             self.journal.append(sent)
         self.finished += 1
 

@@ -152,7 +152,7 @@ class Stepping:
     def _finish(self, one: Taken, outcome: _Outcome, spent_s: float) -> None:
         memory, error = one.memory, outcome.error
         memory.running_since_s, memory.heard_s = None, self._clock()
-        if outcome.rows is not None and error is None:
+        if outcome.rows is not None and memory.keeps_journal and error is None:
             error = self._over_budget(len(outcome.rows.payload))
         if error is not None:
             refuse(self._send, memory.owner, one.step, error)

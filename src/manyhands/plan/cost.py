@@ -62,8 +62,11 @@ class Cost:
 
 def _attended(attention: Attention, cost: Cost) -> float:
     """Keys one row of a step looks at, on average over its rows."""
+    window = attention.window
+    if not attention.causal:  # all of the step, or a window to both sides
+        return float(cost.tokens if window is None else min(cost.tokens, 2 * window - 1))
     keys = cost.context + (cost.tokens + 1) / 2
-    return keys if attention.window is None else min(keys, float(attention.window))
+    return keys if window is None else min(keys, float(window))
 
 
 def _weights_used(layer: LayerSpec, tokens: int) -> tuple[float, float]:

@@ -39,10 +39,12 @@ def longest_beginning(
 
 
 def may_share(spec: ModelSpec, one_limit: int, other_limit: int) -> bool:
-    """False for sessions between whose lengths the model changes its rotary frequencies."""
+    """False where no memory is kept, or between whose lengths rotary frequencies change."""
     ropes = [block.attention.rope for block in spec.blocks]
     switches = {rope.switch_at for rope in ropes if rope is not None and rope.switch_at is not None}
-    return all((one_limit > switch) == (other_limit > switch) for switch in switches)
+    return spec.keeps_memory and all(
+        (one_limit > switch) == (other_limit > switch) for switch in switches
+    )
 
 
 def _agree(prompt: Sequence[int], text: Sequence[int], at: int) -> bool:

@@ -36,9 +36,14 @@ KERNELS = "hash"
 ENTRY_BYTES = 8
 
 
-def hash_spec(blocks: int, vocabulary: int = 64, context: int = 4096) -> ModelSpec:
-    """A model of `blocks` blocks for this engine; its weights are a few bytes a layer."""
-    attention = Attention(heads=1, kv_heads=1, head_dim=1, v_head_dim=1, scale=1.0)
+def hash_spec(
+    blocks: int, vocabulary: int = 64, context: int = 4096, *, causal: bool = True
+) -> ModelSpec:
+    """A model of `blocks` blocks for this engine; its weights are a few bytes a layer.
+
+    One that is not causal is run as a model that keeps no memory.
+    """
+    attention = Attention(1, 1, 1, 1, scale=1.0, causal=causal)
     block = BlockSpec(Norm("rms", 1e-5), attention, Mlp("plain", "relu", 1))
     table = {"up": TensorSource(("seed",), (1, 1))}
     return ModelSpec(

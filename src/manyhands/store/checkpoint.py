@@ -7,6 +7,7 @@ file stays open in between. Knows nothing of engines, devices or where the folde
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Iterator
 from itertools import takewhile
@@ -25,6 +26,7 @@ from manyhands.errors import CheckpointError, NotServed
 from manyhands.families.family import model_spec
 from manyhands.store.json_file import read_object
 from manyhands.store.safetensors_header import Place
+from manyhands.store.sentence_form import SentenceForm, applied, read_sentence_form
 from manyhands.store.stacked_experts import unstacked
 from manyhands.store.weight_files import find_tensors, model_folder
 
@@ -55,12 +57,24 @@ _OWN_HEADS = tuple(
 
 
 class Checkpoint:
-    """A model folder. `bytes_read` counts the weight bytes read so far, headers not counted."""
+    """A model folder. `bytes_read` counts the weight bytes read so far, headers not counted.
 
-    def __init__(self, folder: Path, config: dict[str, Any], places: dict[str, Place]) -> None:
+    `sentence_form` is how an encoder's folder makes one vector of a text, where it says so.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: dict[str, Any],
+        places: dict[str, Place],
+        sentence_form: SentenceForm | None = None,
+    ) -> None:
         self.folder = folder
         self.config = config
         self.spec: ModelSpec = model_spec(config)
+        self.sentence_form = sentence_form if self.spec.head.kind.startswith("pool_") else None
+        if self.sentence_form is not None:
+            self.spec = applied(self.spec, self.sentence_form)
         self.bytes_read = 0
         self._places = places = unstacked(self.spec, _as_with_head(places, self.spec))
         # a span may be loaded long after: other weights by then would speak another text
@@ -74,7 +88,7 @@ class Checkpoint:
         """
         folder = model_folder(folder)
         places = find_tensors(folder)  # first: a folder of another format may have no config.json
-        return cls(folder, read_object(folder / "config.json"), places)
+        return cls(folder, read_object(folder / "config.json"), places, read_sentence_form(folder))
 
     def check(self, span: Span | None = None) -> None:
         """See that every tensor of the span (default: all layers) is there with its shape.
@@ -198,8 +212,10 @@ class Checkpoint:
     def end_tokens(self) -> tuple[int, ...]:
         """Token ids that end a text: of generation_config.json, else of the config; () for none.
 
-        Raises CheckpointError when they are no token ids of this model.
+        An encoder ends none. Raises CheckpointError when they are no token ids of this model.
         """
+        if self.spec.head.kind != "lm":
+            return ()
         file = self.folder / "generation_config.json"
         generation = read_object(file) if file.exists() else {}
         value = generation.get("eos_token_id")
@@ -287,13 +303,17 @@ def _parts(name: str) -> list[str]:
     return name.split(".")
 
 
-_SERVED_LAYOUTS = ("plain", "tied", "transpose", "rows", "columns")
+_SERVED_LAYOUTS = ("plain", "flat", "tied", "transpose", "rows", "columns")
 
 
 def _check_shape(source: TensorSource, name: str, place: Place) -> None:
     if source.layout not in _SERVED_LAYOUTS:
         raise NotServed(f"tensor {name!r}: layout {source.layout} is read part by part")
-    if place.shape != source.stored_shape:
+    is_flat = source.layout == "flat"
+    good = (
+        math.prod(place.shape) == source.elements if is_flat else place.shape == source.stored_shape
+    )
+    if not good:
         raise CheckpointError(
             f"{place.file}: tensor {name!r} has shape {list(place.shape)}, config.json asks for "
             f"{list(source.stored_shape)} ({source.layout}); they do not belong together"
