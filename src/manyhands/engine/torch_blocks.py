@@ -19,6 +19,7 @@ from torch import Tensor
 
 from manyhands.domain.device import Device
 from manyhands.domain.model_spec import (
+    Attention,
     BlockSpec,
     EmbedSpec,
     HeadSpec,
@@ -44,6 +45,7 @@ from manyhands.engine.torch_math import (
     ARITHMETIC,
     activate,
     attend,
+    attend_once,
     mask_of,
     norm,
     rotate,
@@ -133,6 +135,13 @@ class _Step:
         self.parts = parts
         counts = [len(part.token_ids) for part in parts]
         self.cuts = list(np.cumsum([0, *counts]).tolist())
+        self.ones = 0  # parts in front that are one token with a memory
+        while (
+            self.ones < len(parts)
+            and counts[self.ones] == 1
+            and parts[self.ones].blocks is not None
+        ):
+            self.ones += 1
         self.dtype = dtype
         self._turns: dict[int, tuple[Tensor, Tensor]] = {}
         self._masks: dict[tuple[int, int | None], Tensor | None] = {}
@@ -289,13 +298,40 @@ def _attention(rows: Tensor, place: int, block: _Block, step: _Step) -> Tensor:
     if block.rope is not None:
         rotate(turned, block.rope, *step.turn(block.rope))
     queries, keys = turned[:, : spec.heads], turned[:, spec.heads :]
+    ones = step.ones if spec.softcap is None and block.weights.sinks is None else 0
     mixed = []
-    for index, part in enumerate(step.parts):
+    if ones:
+        parts = step.parts[:ones]
+        mixed.append(_next_tokens(parts, place, spec, queries[:ones], keys[:ones], values[:ones]))
+    for index, part in enumerate(step.parts[ones:], ones):
         first, last = step.cuts[index], step.cuts[index + 1]
         known = _remember(part, place, block, keys[first:last], values[first:last])
         mask = step.mask(index, spec.window)
         mixed.append(attend(queries[first:last], *known, mask, spec, block.weights.sinks))
     return block.weights.o(mixed[0] if len(mixed) == 1 else torch.cat(mixed))
+
+
+def _next_tokens(
+    parts: Sequence[Part[Tensor]],
+    place: int,
+    spec: Attention,
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+) -> Tensor:
+    """Attention of parts of one token each [N, H, W], remembered: as few calls a part as can be."""
+    by_group = queries.reshape(len(parts), 1, spec.kv_heads, -1, spec.head_dim)
+    mixed = []
+    rows = zip(parts, by_group.unbind(), keys.unbind(), values.unbind(), strict=True)
+    for part, query, key, value in rows:
+        all_keys, all_values = (part.blocks or ())[place]
+        all_keys.select(1, part.position).copy_(key)
+        all_values.select(1, part.position).copy_(value)
+        start = 0 if spec.window is None else max(0, part.end - spec.window)
+        length = part.end - start
+        known = all_keys.narrow(1, start, length), all_values.narrow(1, start, length)
+        mixed.append(attend_once(query, *known, spec))
+    return torch.cat(mixed).view(len(parts), -1)
 
 
 def _norm_queries_and_keys(fused: Tensor, turned: Tensor, block: _Block) -> None:
