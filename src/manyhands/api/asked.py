@@ -24,6 +24,10 @@ from manyhands.node.speaker import Speaker
 COMPLETION_TOKENS = 16
 """What OpenAI's completions say when no max_tokens is given."""
 
+CHAT_TOKENS = 1024
+"""The same of chats: memory for all of an answer is set aside when it begins, so a whole context by
+default would let one chat keep all others waiting."""
+
 DEFAULT_TEMPERATURE = 1.0
 
 MOST_ANSWERS = 128
@@ -92,7 +96,8 @@ async def chat_asked(body: ChatBody, desk: Desk) -> Asked:
         )
     ids = await desk.chat_ids(speaker, messages, "messages")
     logprobs = max(body.top_logprobs or 0, 1) if body.logprobs else 0
-    most = body.max_completion_tokens or body.max_tokens or max(speaker.context - len(ids), 1)
+    left = max(speaker.context - len(ids), 1)
+    most = body.max_completion_tokens or body.max_tokens or min(left, CHAT_TOKENS)
     sampling = _sampling(body, speaker, desk)
     ask = _Ask(body, desk, speaker, most, sampling, logprobs, body.top_logprobs or 0)
     choices = await ask.choices(0, ids, "messages")

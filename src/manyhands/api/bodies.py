@@ -81,7 +81,7 @@ class ChatBody(AskBody):
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, fail_fast=True)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="Goes before max_tokens. Absent is what the context has left."
+        None, description="Goes before max_tokens. Absent is 1,024, or what the context has left."
     )
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MOST_TOP_LOGPROBS)] | None = None

@@ -53,12 +53,14 @@ from manyhands.engine.torch_math import (
     ARITHMETIC,
     attend,
     attend_around,
+    is_plain,
     mask_of,
     norm,
     rotate,
     rotation,
 )
 from manyhands.engine.torch_moe import feed
+from manyhands.engine.torch_next import attend_next
 from manyhands.engine.torch_weights import TorchReader
 from manyhands.engine.weights import stored_dtype
 from manyhands.errors import BadSetting
@@ -156,6 +158,13 @@ class _Step:
         self.integers = whole
         counts = [len(part.token_ids) for part in parts]
         self.cuts = list(np.cumsum([0, *counts]).tolist())
+        self.ones = 0  # parts in front that are one token with a memory
+        while (
+            self.ones < len(parts)
+            and counts[self.ones] == 1
+            and parts[self.ones].blocks is not None
+        ):
+            self.ones += 1
         self.dtype = dtype
         self._turns: dict[int, tuple[Tensor, Tensor]] = {}
         self._masks: dict[tuple[int, int | None], Tensor | None] = {}
@@ -322,8 +331,12 @@ def _attention(rows: Tensor, place: int, block: _Block, step: _Step) -> Tensor:
     if block.rope is not None:
         rotate(turned, block.rope, *step.turn(block.rope))
     queries, keys = turned[:, : spec.heads], turned[:, spec.heads :]
+    ones = step.ones if step.integers is None and is_plain(spec, block.weights.sinks) else 0
     mixed = []
-    for index, part in enumerate(step.parts):
+    if ones:
+        parts = step.parts[:ones]
+        mixed.append(attend_next(parts, place, spec, queries[:ones], keys[:ones], values[:ones]))
+    for index, part in enumerate(step.parts[ones:], ones):
         first, last = step.cuts[index], step.cuts[index + 1]
         known = _remember(part, place, block, keys[first:last], values[first:last])
         if not spec.causal:

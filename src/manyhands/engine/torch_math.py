@@ -92,13 +92,8 @@ def attend(
     if spec.softcap is not None or sinks is not None or spec.alibi is not None:
         return _written_out(queries, keys, values, mask, spec, sinks)
     if tokens == 1:
-        # The group's heads as rows of one query matrix: 1.4x of enable_gqa at 1,024 keys in
-        # float32, in bfloat16 8x, for there the kernel reads the keys anew for every head.
         by_group = queries.reshape(1, spec.kv_heads, -1, spec.head_dim)
-        mixed = functional.scaled_dot_product_attention(
-            by_group, keys[None], values[None], scale=spec.scale
-        )
-        return mixed.reshape(1, -1)
+        return attend_once(by_group, keys, values, spec).reshape(1, -1)
     mixed = functional.scaled_dot_product_attention(
         queries.transpose(0, 1)[None],
         keys[None],
@@ -131,6 +126,22 @@ def attend_around(
         seen = keys[:, start:end], values[:, start:end]
         some.append(attend(queries[first:last], *seen, mask, spec, sinks))
     return torch.cat(some)
+
+
+def attend_once(by_group: Tensor, keys: Tensor, values: Tensor, spec: Attention) -> Tensor:
+    """One query [1, K, G, W] that sees every key [K, L, W], neither capped nor with sinks.
+
+    The G heads of a group are rows of one matrix: 1.4x of `enable_gqa` at 1,024 keys in float32; in
+    bfloat16 8x, for there that reads the keys anew for every head. -> [1, K, G, V].
+    """
+    return functional.scaled_dot_product_attention(
+        by_group, keys[None], values[None], scale=spec.scale
+    )
+
+
+def is_plain(spec: Attention, sinks: Tensor | None) -> bool:
+    """True where scores are neither capped nor shifted nor shared with sinks."""
+    return spec.causal and spec.softcap is None and spec.alibi is None and sinks is None
 
 
 def _written_out(
