@@ -8,11 +8,15 @@ from manyhands.domain.model_spec import (
     Attention,
     BlockSpec,
     Latent,
+    LayerSpec,
     Mlp,
+    ModelSpec,
+    ModuleSpec,
     TensorSource,
     kv_elements_per_token,
     span_elements,
     span_kv_elements,
+    span_state_elements,
     state_kind,
 )
 from manyhands.domain.span import Span
@@ -75,3 +79,20 @@ def test_the_digest_of_a_spec_changes_with_anything_in_it():
         replace(spec, layers=(*spec.layers[:1], block(window=3), *spec.layers[2:])),
     ]
     assert len({spec.digest(), *(other.digest() for other in others)}) == 5
+
+
+def test_layers_that_a_library_computes_say_what_they_keep_and_share():
+    one, two = TensorSource(("a",), (4, 4)), TensorSource(("b",), (4,))
+    shared = replace(one, layout="tied")
+    layers = (
+        LayerSpec(ModuleSpec("embed"), {"a": one}),
+        LayerSpec(ModuleSpec("block", kv=8, state=100), {"a": shared, "b": two}),
+        LayerSpec(ModuleSpec("block", kv=2), {"a": shared}),
+        LayerSpec(ModuleSpec("head"), {"a": shared}),
+    )
+    spec = ModelSpec("x", 4, 4, 4, layers, config="{}")
+    assert span_kv_elements(spec, spec.span) == 10
+    assert span_state_elements(spec, spec.span) == 100
+    assert span_elements(spec, spec.span) == 20
+    assert span_elements(spec, Span(1, 3)) == 20  # whoever lacks the first has one of the others
+    assert replace(spec, config="{ }").digest() != spec.digest()

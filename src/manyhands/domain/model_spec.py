@@ -11,6 +11,7 @@ Tensor names engines read (every matrix is [out, in] once its layout is undone):
          `attention_scale`, `mlp_norm`, `gate`, `up`, `down`, `router`, `mlp_after_norm`,
          `mlp_scale`, each with an optional `.bias`
   head   `norm`, `norm.bias`, `head`, `head.bias`
+A `ModuleSpec` layer names its tensors as the checkpoint does.
 """
 
 from __future__ import annotations
@@ -150,6 +151,18 @@ class HeadSpec:
     logits_scale: float = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class ModuleSpec:
+    """A layer that a library's own code computes: of it only what plans count with is known.
+
+    `kv` numbers are kept per token of a session, `state` per session however long it is.
+    """
+
+    role: Literal["embed", "block", "head"]
+    kv: int = 0
+    state: int = 0
+
+
 LayoutKind = Literal[
     "plain",
     "transpose",
@@ -192,7 +205,7 @@ class TensorSource:
 class LayerSpec:
     """One layer of the row: what it computes and the table of its tensors."""
 
-    part: EmbedSpec | BlockSpec | HeadSpec
+    part: EmbedSpec | BlockSpec | HeadSpec | ModuleSpec
     tensors: Mapping[str, TensorSource]
 
     @property
@@ -203,13 +216,18 @@ class LayerSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A whole model: layer 0 embeds, layers 1 … n are blocks, layer n+1 is the head."""
+    """A whole model: layer 0 embeds, layers 1 … n are blocks, layer n+1 is the head.
+
+    `width` is that of the rows between two stages. `config` is empty, but for a model of ModuleSpec
+    layers: then it is the JSON its library builds it from.
+    """
 
     family: str
     width: int
     vocabulary: int
     context: int
     layers: tuple[LayerSpec, ...] = field(repr=False)
+    config: str = field(default="", repr=False)
 
     @property
     def span(self) -> Span:
@@ -236,8 +254,10 @@ def state_kind(block: BlockSpec) -> StateKind:
     return "full" if block.attention.window is None else "window"
 
 
-def kv_elements_per_token(block: BlockSpec) -> int:
+def kv_elements_per_token(block: BlockSpec | ModuleSpec) -> int:
     """Numbers kept per token in this block's memory."""
+    if isinstance(block, ModuleSpec):
+        return block.kv
     attention = block.attention
     if attention.latent is not None:
         return attention.latent.kv_rank + attention.latent.rope
@@ -245,17 +265,26 @@ def kv_elements_per_token(block: BlockSpec) -> int:
 
 
 def span_elements(spec: ModelSpec, span: Span) -> int:
-    """Weights in a span; a tied head beside its embedding is counted once."""
-    layers = spec.layers[span.first : span.last]
-    total = sum(layer.elements for layer in layers)
-    if span.covers(spec.span):
-        total -= sum(
-            source.elements for source in layers[-1].tensors.values() if source.layout == "tied"
-        )
+    """Weights in a span; one that is tied to another of the span is counted once."""
+    seen: set[tuple[str, ...]] = set()
+    total = 0
+    for layer in spec.layers[span.first : span.last]:
+        for source in layer.tensors.values():
+            if source.layout != "tied" or source.names not in seen:
+                total += source.elements
+            seen.add(source.names)
     return total
 
 
 def span_kv_elements(spec: ModelSpec, span: Span) -> int:
     """Numbers kept per token by the blocks of a span."""
     parts = (layer.part for layer in spec.layers[span.first : span.last])
-    return sum(kv_elements_per_token(part) for part in parts if isinstance(part, BlockSpec))
+    return sum(
+        kv_elements_per_token(part) for part in parts if isinstance(part, (BlockSpec, ModuleSpec))
+    )
+
+
+def span_state_elements(spec: ModelSpec, span: Span) -> int:
+    """Numbers kept per session, whatever its length, by the blocks of a span."""
+    parts = (layer.part for layer in spec.layers[span.first : span.last])
+    return sum(part.state for part in parts if isinstance(part, ModuleSpec))
