@@ -6,7 +6,7 @@ Knows nothing of text, sampling or how a route is found.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from manyhands.domain.ids import PeerId, short
 from manyhands.domain.messages import Message, SessionClose
@@ -16,7 +16,7 @@ from manyhands.domain.work import Result, Want
 from manyhands.errors import ContextOverflow, NotServed
 from manyhands.node.peers import Clock
 from manyhands.node.recover import NOTHING, Recovery
-from manyhands.node.ring import Ring, Terms, View
+from manyhands.node.ring import NO_SIDE, Ring, Terms, View
 from manyhands.node.rules import ALL_RULES, Rules
 from manyhands.node.setback import Setback
 from manyhands.wire.frame import CAPS, Kind
@@ -68,12 +68,14 @@ class Session:
         *,
         allowed: TensorFrame | None = None,
         targets: Sequence[int] = (),
+        side: Mapping[str, TensorFrame] = NO_SIDE,
     ) -> list[Result]:
         """Append tokens and run them; the results of the steps that were wanted, in order.
 
         `allowed` is one mask row per wanted row, `targets` the tokens whose log-probability is
-        wanted, one a token. Raises ContextOverflow before anything is sent, the errors of `open`,
-        and what a stage refused for the user's own fault.
+        wanted, one a token, `side` what goes to the first stage beside them. Raises ContextOverflow
+        before anything is sent, the errors of `open`, and what a stage refused for the user's own
+        fault.
         """
         ring = self.ring
         first, last = ring.confirmed, ring.confirmed + len(token_ids)
@@ -93,7 +95,7 @@ class Session:
         results: list[Result] = []
         while True:
             try:
-                await self._feed(first, results, want, allowed, targets)
+                await self._feed(first, results, want, allowed, targets, side)
             except Setback as setback:
                 await self.recovery.run(setback)
             else:
@@ -142,6 +144,7 @@ class Session:
         want: Want,
         allowed: TensorFrame | None,
         targets: Sequence[int],
+        side: Mapping[str, TensorFrame],
     ) -> None:
         """Send what is not confirmed in chunks, a few in flight, and take in the answers."""
         ring, size = self.ring, self._rows_at_once(want)
@@ -158,6 +161,7 @@ class Session:
                     wanted,
                     allowed=allowed if wanted is want else None,
                     targets=tuple(targets[position - first : after - first]),
+                    side=side,
                 )
                 in_flight.append((sequence, after))
                 position = after
