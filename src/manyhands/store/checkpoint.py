@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from manyhands.domain.ids import ModelId, canonical_bytes
-from manyhands.domain.model_spec import BlockSpec, ModelSpec, TensorSource
+from manyhands.domain.model_spec import BlockSpec, ModelSpec, ModuleSpec, TensorSource
 from manyhands.domain.span import Span
 from manyhands.domain.tensor_frame import StoredTensor
-from manyhands.errors import CheckpointError, NotServed
+from manyhands.errors import CheckpointError, NotServed, UnknownFamily
 from manyhands.families.family import model_spec
 from manyhands.store.json_file import read_object
 from manyhands.store.safetensors_header import Place
@@ -45,27 +45,38 @@ _OWN_HEAD = "lm_head.weight"
 """A head's own matrix, in all families whose head may be tied to the embedding."""
 
 
+SpecOf = Callable[[Mapping[str, Any], Mapping[str, tuple[int, ...]]], ModelSpec]
+"""Makes the spec of a model without family file, of its config and the shapes of its tensors."""
+
+
 class Checkpoint:
     """A model folder. `bytes_read` counts the weight bytes read so far, headers not counted."""
 
-    def __init__(self, folder: Path, config: dict[str, Any], places: dict[str, Place]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: dict[str, Any],
+        places: dict[str, Place],
+        otherwise: SpecOf | None = None,
+    ) -> None:
         self.folder = folder
         self.config = config
-        self.spec: ModelSpec = model_spec(config)
+        self.spec = _spec(config, places, otherwise)
         self.bytes_read = 0
         self._places = places
         # a span may be loaded long after: other weights by then would speak another text
         self._stamps = {file: _stamp(file) for file in {place.file for place in places.values()}}
 
     @classmethod
-    def open(cls, folder: Path | str) -> Checkpoint:
+    def open(cls, folder: Path | str, otherwise: SpecOf | None = None) -> Checkpoint:
         """Read the config and every header of `folder` (`~` is your home); no weights yet.
 
+        `otherwise` is asked for the spec of a model that no family file serves.
         Raises CheckpointError (missing, damaged or another format), UnknownFamily, NotServed.
         """
         folder = model_folder(folder)
         places = find_tensors(folder)  # first: a folder of another format may have no config.json
-        return cls(folder, read_object(folder / "config.json"), places)
+        return cls(folder, read_object(folder / "config.json"), places, otherwise)
 
     def check(self, span: Span | None = None) -> None:
         """See that every tensor of the span (default: all layers) is there with its shape.
@@ -80,9 +91,14 @@ class Checkpoint:
             for source in self.spec.layers[layer].tensors.values():
                 for name in source.names:
                     _check_shape(source, name, self._place(name))
-                    if source.layout == "tied" and _OWN_HEAD in self._places:
+                    if source.layout == "tied" and self._may_differ(layer):
                         self._check_same(name, _OWN_HEAD)
             self._check_nothing_unread(layer)
+
+    def _may_differ(self, layer: int) -> bool:
+        """A library ties weights by rules of its own."""
+        is_ours = not isinstance(self.spec.layers[layer].part, ModuleSpec)
+        return is_ours and _OWN_HEAD in self._places
 
     def _check_same(self, name: str, other: str) -> None:
         """A file may hold a tied head once more, but then transformers ties equal ones only."""
@@ -216,6 +232,18 @@ class Checkpoint:
             raise CheckpointError(f"{place.file} cannot be read: {error.strerror}") from error
         self.bytes_read += filled
         return buffer.toreadonly()
+
+
+def _spec(config: dict[str, Any], places: dict[str, Place], otherwise: SpecOf | None) -> ModelSpec:
+    try:
+        return model_spec(config)
+    except (UnknownFamily, NotServed) as unserved:
+        if otherwise is None:
+            raise
+        try:
+            return otherwise(config, {name: place.shape for name, place in places.items()})
+        except NotServed as refusal:
+            raise NotServed(f"{unserved}. {refusal}") from refusal
 
 
 def _sampled(size: int, every: int) -> Iterator[tuple[int, int]]:
