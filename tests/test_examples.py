@@ -40,6 +40,10 @@ def test_three_peers_survive_a_loss_with_the_same_words() -> None:
     assert "identical to an undisturbed run: yes" in said
 
 
+def test_a_module_is_spread_and_survives_a_loss() -> None:
+    assert "the same after a loss: yes" in run(str(ROOT / "examples" / "spread_module.py"))
+
+
 def test_openais_own_package_asks(url) -> None:
     assert len(run(str(ROOT / "examples" / "ask_by_http.py"), url)) > 40
 

@@ -16,15 +16,18 @@ if TYPE_CHECKING:
     from manyhands.client import Model, load
     from manyhands.domain.settings import Settings
     from manyhands.errors import ManyhandsError
+    from manyhands.spreading import Spread, spread
 
 __version__ = "0.1.0.dev0"
-__all__ = ["ManyhandsError", "Model", "Settings", "load"]
+__all__ = ["ManyhandsError", "Model", "Settings", "Spread", "load", "spread"]
 
 _HOMES = {
     "load": "manyhands.client",
     "Model": "manyhands.client",
     "Settings": "manyhands.domain.settings",
     "ManyhandsError": "manyhands.errors",
+    "spread": "manyhands.spreading",
+    "Spread": "manyhands.spreading",
 }
 
 

@@ -43,7 +43,8 @@ def load(
 ) -> Model:
     """A model from a folder of safetensors, split over `peers` peers in this process.
 
-    `engine` auto is torch where it is installed, else numpy. `dtype` is fp32, bf16, fp16 or auto
+    A model without family file is run by transformers, where that is installed. `engine` auto is
+    torch where it is installed, else numpy. `dtype` is fp32, bf16, fp16 or auto
     (torch only; numpy computes in fp32). `threads` are those of each peer. Raises CheckpointError,
     UnknownFamily, NotServed, ResourceError or BadSetting, each saying what to try.
     """

@@ -8,12 +8,15 @@ from manyhands.domain.model_spec import (
     Attention,
     BlockSpec,
     Latent,
+    LayerSpec,
     Mlp,
+    ModelSpec,
+    ModuleSpec,
     TensorSource,
     kv_elements_per_token,
     span_elements,
     span_kv_elements,
-    state_kind,
+    span_state_elements,
 )
 from manyhands.domain.span import Span
 from small_swarms import NORM, block, model
@@ -43,18 +46,17 @@ def test_weights_of_a_span_are_the_sum_of_its_layers_and_a_tied_head_counts_once
 
 
 @pytest.mark.parametrize(
-    ("attention", "kind", "elements"),
+    ("attention", "elements"),
     [
-        (Attention(8, 2, 16, 16, 1.0), "full", 2 * 32),
-        (Attention(8, 2, 16, 24, 1.0), "full", 2 * 40),
-        (Attention(8, 2, 16, 16, 1.0, window=4), "window", 2 * 32),
-        (Attention(8, 2, 16, 16, 1.0, window=4, causal=False), "none", 0),
-        (Attention(8, 8, 16, 16, 1.0, latent=Latent(None, 32, 8, 4)), "latent", 36),
+        (Attention(8, 2, 16, 16, 1.0), 2 * 32),
+        (Attention(8, 2, 16, 24, 1.0), 2 * 40),
+        (Attention(8, 2, 16, 16, 1.0, window=4), 2 * 32),
+        (Attention(8, 2, 16, 16, 1.0, window=4, causal=False), 0),
+        (Attention(8, 8, 16, 16, 1.0, latent=Latent(None, 32, 8, 4)), 36),
     ],
 )
-def test_what_a_block_keeps_for_a_token(attention, kind, elements):
+def test_what_a_block_keeps_for_a_token(attention, elements):
     part = BlockSpec(NORM, attention, Mlp("gated", "silu", 32))
-    assert state_kind(part) == kind
     assert kv_elements_per_token(part) == elements
 
 
@@ -104,3 +106,20 @@ def test_a_source_knows_the_shape_of_the_tensor_it_is_cut_from():
     assert source("rows", (6,), 2, 4, 8).stored_shape == (24,)
     for first, last, of in ((0, 4, 8), (4, 2, 8), (2, 4, 3), (-2, 0, 8), (0, 0, 0)):
         assert source("rows", (6, 5), first, last, of).stored_shape == (0, 5)
+
+
+def test_layers_that_a_library_computes_say_what_they_keep_and_share():
+    one, two = TensorSource(("a",), (4, 4)), TensorSource(("b",), (4,))
+    shared = replace(one, layout="tied")
+    layers = (
+        LayerSpec(ModuleSpec("embed"), {"a": one}),
+        LayerSpec(ModuleSpec("block", kv=8, state=100), {"a": shared, "b": two}),
+        LayerSpec(ModuleSpec("block", kv=2), {"a": shared}),
+        LayerSpec(ModuleSpec("head"), {"a": shared}),
+    )
+    spec = ModelSpec("x", 4, 4, 4, layers, config="{}")
+    assert span_kv_elements(spec, spec.span) == 10
+    assert span_state_elements(spec, spec.span) == 100
+    assert span_elements(spec, spec.span) == 20
+    assert span_elements(spec, Span(1, 3)) == 20  # whoever lacks the first has one of the others
+    assert replace(spec, config="{ }").digest() != spec.digest()

@@ -14,6 +14,8 @@ from manyhands.domain.model_spec import (
     Latent,
     LayerSpec,
     Mlp,
+    ModelSpec,
+    ModuleSpec,
     Moe,
     TensorSource,
     span_elements,
@@ -186,3 +188,20 @@ def test_a_link_is_the_measured_one_or_the_one_that_stands_for_it():
     back = link_between(found, peer_id(2), peer_id(1), COST)
     assert (back.latency_s, back.rate_bytes_per_s) == (COST.latency_s, COST.rate_bytes_per_s)
     assert link_s(link_between(found, peer_id(1), peer_id(1), COST), 10**9) == 0.0
+
+
+def test_layers_that_a_library_computes_are_counted_by_what_they_read_and_keep():
+    matrix, bias = TensorSource(("w",), (32, 8)), TensorSource(("b",), (8,))
+    embed = LayerSpec(ModuleSpec("embed"), {"w": matrix, "b": bias})
+    block = LayerSpec(ModuleSpec("block", kv=6, state=10), {"w": matrix})
+    head = LayerSpec(ModuleSpec("head"), {"w": matrix})
+    asked = replace(COST, tokens=3, context=9)
+    keys = 9 + 2
+    assert layer_work(embed, asked) == ((3 * 8 + 8) * 2, 2 * 8 * 3)  # rows looked up, never all
+    assert layer_work(block, asked) == (
+        256 * 2 + (keys * 6 + 10) * 4,
+        2 * 256 * 3 + 2 * 3 * keys * 6,
+    )
+    assert layer_work(head, asked) == (256 * 2, 2 * 256)  # one row
+    spec = ModelSpec("x", 8, 32, 64, (embed, block, head))
+    assert kv_bytes(spec, spec.span, 5, COST) == (5 * 6 + 10) * 4

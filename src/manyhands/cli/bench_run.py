@@ -75,7 +75,7 @@ def run_bench(
     `told` hears what is going on. Raises what `Checkpoint.open`, `choose` and `measure` raise, and
     ResourceError before loading a model that does not fit.
     """
-    checkpoint = Checkpoint.open(folder)
+    checkpoint = Checkpoint.open(folder, choice.spec_of)
     checkpoint.check()
     spec = checkpoint.spec
     kind = choice.choose(engine, dtype, threads, spec, checkpoint.read)

@@ -17,6 +17,7 @@ Tensor names engines read (every matrix is [out, in] once its layout is undone):
          all [experts, …], with optional `.bias`; `shared.gate`, `shared.up`, `shared.down`,
          `shared.scale` [1, D]
   head   `norm`, `norm.bias`, `dense`, `dense.bias`, `head`, `head.bias`
+A `ModuleSpec` layer names its tensors as the checkpoint does.
 """
 
 from __future__ import annotations
@@ -204,6 +205,18 @@ class HeadSpec:
     logits_scale: float = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class ModuleSpec:
+    """A layer that a library's own code computes: of it only what plans count with is known.
+
+    `kv` numbers are kept per token of a session, `state` per session however long it is.
+    """
+
+    role: Literal["embed", "block", "head"]
+    kv: int = 0
+    state: int = 0
+
+
 LayoutKind = Literal[
     "plain",
     "flat",
@@ -277,7 +290,7 @@ class TensorSource:
 class LayerSpec:
     """One layer of the row: what it computes and the table of its tensors."""
 
-    part: EmbedSpec | BlockSpec | HeadSpec
+    part: EmbedSpec | BlockSpec | HeadSpec | ModuleSpec
     tensors: Mapping[str, TensorSource]
 
     @property
@@ -288,13 +301,18 @@ class LayerSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A whole model: layer 0 embeds, layers 1 … n are blocks, layer n+1 is the head."""
+    """A whole model: layer 0 embeds, layers 1 … n are blocks, layer n+1 is the head.
+
+    `width` is that of the rows between two stages. `config` is empty, but for a model of ModuleSpec
+    layers: then it is the JSON its library builds it from.
+    """
 
     family: str
     width: int
     vocabulary: int
     context: int
     layers: tuple[LayerSpec, ...] = field(repr=False)
+    config: str = field(default="", repr=False)
 
     @property
     def span(self) -> Span:
@@ -323,6 +341,12 @@ class ModelSpec:
         return part
 
     @property
+    def answers(self) -> str:
+        """The kind of the head; a library's own code is only run where it speaks."""
+        part = self.layers[-1].part
+        return "lm" if isinstance(part, ModuleSpec) else self.head.kind
+
+    @property
     def keeps_memory(self) -> bool:
         """True for a model that goes on with a text; False for one that sees it whole at once.
 
@@ -335,20 +359,10 @@ class ModelSpec:
         return digest("model-spec", self)
 
 
-StateKind = Literal["none", "full", "window", "latent", "recurrent"]
-
-
-def state_kind(block: BlockSpec) -> StateKind:
-    """What a session must keep of this block: nothing, all keys, a window of them, or a latent."""
-    if not block.attention.causal:
-        return "none"
-    if block.attention.latent is not None:
-        return "latent"
-    return "full" if block.attention.window is None else "window"
-
-
-def kv_elements_per_token(block: BlockSpec) -> int:
+def kv_elements_per_token(block: BlockSpec | ModuleSpec) -> int:
     """Numbers kept per token in this block's memory."""
+    if isinstance(block, ModuleSpec):
+        return block.kv
     attention = block.attention
     if not attention.causal:
         return 0
@@ -358,15 +372,26 @@ def kv_elements_per_token(block: BlockSpec) -> int:
 
 
 def span_elements(spec: ModelSpec, span: Span) -> int:
-    """Weights in a span; a tied head beside its embedding is counted once."""
-    layers = spec.layers[span.first : span.last]
-    total = sum(layer.elements for layer in layers)
-    if span.covers(spec.span):
-        total -= sum(source.elements for source in layers[-1].tensors.values() if source.is_tied)
+    """Weights in a span; one that is tied to another of the span is counted once."""
+    seen: set[tuple[str, ...]] = set()
+    total = 0
+    for layer in spec.layers[span.first : span.last]:
+        for source in layer.tensors.values():
+            if not source.is_tied or source.names not in seen:
+                total += source.elements
+            seen.add(source.names)
     return total
 
 
 def span_kv_elements(spec: ModelSpec, span: Span) -> int:
     """Numbers kept per token by the blocks of a span."""
     parts = (layer.part for layer in spec.layers[span.first : span.last])
-    return sum(kv_elements_per_token(part) for part in parts if isinstance(part, BlockSpec))
+    return sum(
+        kv_elements_per_token(part) for part in parts if isinstance(part, (BlockSpec, ModuleSpec))
+    )
+
+
+def span_state_elements(spec: ModelSpec, span: Span) -> int:
+    """Numbers kept per session, whatever its length, by the blocks of a span."""
+    parts = (layer.part for layer in spec.layers[span.first : span.last])
+    return sum(part.state for part in parts if isinstance(part, ModuleSpec))

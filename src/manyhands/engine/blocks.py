@@ -18,7 +18,7 @@ from manyhands.domain.model_spec import Attention, BlockSpec, EmbedSpec, ModelSp
 from manyhands.domain.span import Span
 from manyhands.engine.engine import Chunk, Hidden, Output
 from manyhands.engine.kv_cache import Array, BlockShape, KvCache
-from manyhands.errors import ContextOverflow, UserError
+from manyhands.errors import ContextOverflow, NotServed, UserError
 from manyhands.plan.cost import Cost, span_s
 
 A = TypeVar("A", bound=Array)
@@ -255,6 +255,8 @@ class BlockEngine(Generic[A]):
 
     def _check(self, chunk: Chunk) -> None:
         name = f"session {short(chunk.session)}"
+        if chunk.side:
+            raise NotServed(f"{name}: side tensors {', '.join(chunk.side)} are of no use here")
         length = self._cache.memory(chunk.session).length
         if not 0 <= chunk.position <= length:
             raise UserError(

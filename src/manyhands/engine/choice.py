@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from manyhands.domain.device import Device
-from manyhands.domain.model_spec import ModelSpec
+from manyhands.domain.model_spec import ModelSpec, ModuleSpec
 from manyhands.domain.profile import Profile
 from manyhands.domain.span import Span
 from manyhands.domain.weight_format import bytes_per_number, weight_format
 from manyhands.engine.engine import Engine, Weights
+from manyhands.engine.served import TRANSFORMERS
 from manyhands.engine.weights import stored_dtype
-from manyhands.errors import BadSetting
+from manyhands.errors import BadSetting, NotServed
 
 MOST_THREADS = 4096
 """More than the cores of any one machine; torch breaks in its own words on absurd numbers."""
@@ -56,6 +59,8 @@ def choose(engine: str, dtype: str, threads: int | None, spec: ModelSpec, weight
             f"dtype is {dtype!r:.200}; it must be the name auto, fp32, bf16 or fp16, as a text"
         )
     wanted = _NAMES.get(dtype, dtype)
+    if isinstance(spec.layers[0].part, ModuleSpec):
+        return _modules(engine, wanted, threads, spec, weights)
     has_torch = importlib.util.find_spec("torch") is not None
     if engine == "torch" and not has_torch:
         raise BadSetting(
@@ -120,6 +125,44 @@ def _torch(dtype: str, threads: int | None, spec: ModelSpec, weights: Weights) -
         bytes_per_number=bytes_per_number(spec, held),
         bytes_per_kv=held,
         on_start=on_start,
+    )
+
+
+def spec_of(config: Mapping[str, Any], stored: Mapping[str, tuple[int, ...]]) -> ModelSpec:
+    """The spec of a model that no family file serves, if transformers can run it in stages.
+
+    `stored` has the shape of each of its tensors. Raises NotServed where transformers is not
+    installed, and when it was tried and did not; else what engine/module_spec raises.
+    """
+    missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise NotServed(
+            f"transformers {TRANSFORMERS} may run it, but {' and '.join(missing)} is not installed "
+            "here: pip install -e '.[models]' in your clone"
+        )
+    from manyhands.engine import module_proof
+
+    return module_proof.model_spec(config, stored)
+
+
+def _modules(
+    engine: str, dtype: str, threads: int | None, spec: ModelSpec, weights: Weights
+) -> Kind:
+    if engine == "numpy":
+        raise BadSetting(
+            f"engine is 'numpy', but {spec.family} has no family file, and only transformers with "
+            "torch can run it: leave engine out"
+        )
+    from manyhands.engine import module_proof, torch_blocks, torch_modules
+
+    chosen = torch_blocks.resolve_dtype(dtype, spec, spec.span, weights)
+    plan = module_proof.plan_of(json.loads(spec.config))
+    return replace(
+        _torch(chosen, threads, spec, weights),
+        load=lambda span, kv_bytes: torch_modules.load(
+            spec, span, weights, kv_bytes=kv_bytes, plan=plan, dtype=chosen
+        ),
+        profile=lambda name: torch_modules.profile(name, _stored(spec, weights), chosen, chosen),
     )
 
 

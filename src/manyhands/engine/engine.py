@@ -6,8 +6,8 @@ Knows nothing of peers, routes, sampling or the wire.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,6 +36,7 @@ class Chunk:
     an embedding of images is given one there, [squares, channels * kernel * kernel] as its
     `Patches` say. `rows` are the rows of this chunk (0 … T-1) whose output is wanted; a span that
     ends below the head returns all T rows whatever `rows` says, since the next stage needs them.
+    `side` are tensors that came beside: an engine refuses those it does not know.
     """
 
     session: SessionId
@@ -43,6 +44,7 @@ class Chunk:
     token_ids: tuple[int, ...]
     hidden: Hidden | None
     rows: tuple[int, ...]
+    side: Mapping[str, Hidden] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from manyhands.domain.model_spec import Attention, BlockSpec, EmbedSpec, HeadSpec, ModelSpec, Moe
+from manyhands.domain.model_spec import (
+    Attention,
+    BlockSpec,
+    EmbedSpec,
+    HeadSpec,
+    ModelSpec,
+    ModuleSpec,
+    Moe,
+)
 from manyhands.domain.span import Span
 from manyhands.errors import NotServed, UserError
+
+TRANSFORMERS = "5.23"
+"""The version of transformers whose models without a family file are run (engine/torch_modules)."""
 
 
 def check_served(spec: ModelSpec, span: Span) -> None:
@@ -31,6 +42,8 @@ def check_served(spec: ModelSpec, span: Span) -> None:
                 words.update(dict.fromkeys(_embed_words(embed, spec)))
             case HeadSpec() as head:
                 words.update(dict.fromkeys(_head_words(head, spec)))
+            case ModuleSpec():
+                words["transformers' own code"] = None
     if words:
         raise NotServed(
             f"the family {spec.family} needs {', '.join(words)}, which the block engines do not "

@@ -47,7 +47,7 @@ class Embedded:
 
 def check_embeds(spec: ModelSpec) -> None:
     """Raise NotServed for a model that makes no vector of a text or an image."""
-    kind = spec.head.kind
+    kind = spec.answers
     if not kind.startswith("pool_"):
         made = {"lm": "goes on with texts", "classify": "gives scores of classes"}.get(
             kind, "gives a vector for each token and none for the whole"

@@ -38,10 +38,9 @@ def outline(step: Step, memory: StageMemory) -> Chunk:
 
 def chunk_of(step: Step, memory: StageMemory) -> Chunk:
     """The engine's part of a step. Raises NotServed for what no engine here serves yet."""
-    if step.side:
-        raise NotServed(f"side tensors {', '.join(step.side)} are not served by this version")
     hidden = None if step.tensor is None else codec.decode(step.tensor)
-    return Chunk(memory.name, step.position, step.token_ids, hidden, wanted_rows(step))
+    side = {name: codec.decode(frame) for name, frame in step.side.items()}
+    return Chunk(memory.name, step.position, step.token_ids, hidden, wanted_rows(step), side)
 
 
 def answer(step: Step, memory: StageMemory, output: Output) -> Result:

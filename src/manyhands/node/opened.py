@@ -51,7 +51,7 @@ def open_model(
 
     Raises CheckpointError, UnknownFamily, NotServed or BadSetting.
     """
-    checkpoint = Checkpoint.open(folder)
+    checkpoint = Checkpoint.open(folder, choice.spec_of)
     checkpoint.check()
     kind = choice.choose(engine, dtype, threads, checkpoint.spec, checkpoint.read)
     identity = checkpoint.identity()

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
+from types import MappingProxyType
 from typing import Protocol
 
 from manyhands.domain.ids import ModelId, PeerId, SessionId, short
@@ -37,6 +38,8 @@ from manyhands.node.peers import Clock, Loss
 from manyhands.node.rules import Rules
 from manyhands.node.setback import Setback, Suspicions
 from manyhands.plan.cost import Cost
+
+NO_SIDE: Mapping[str, TensorFrame] = MappingProxyType({})
 
 
 class View(Protocol):
@@ -131,6 +134,7 @@ class Ring:
         allowed: TensorFrame | None = None,
         targets: tuple[int, ...] = (),
         image: TensorFrame | None = None,
+        side: Mapping[str, TensorFrame] = NO_SIDE,
     ) -> int:
         """Send tokens [first, last) to the first stage; returns the step's sequence.
 
@@ -152,6 +156,7 @@ class Ring:
             tensor=image,
             next_token_ids=targets,
             allowed=allowed,
+            side=side,
             deadline_s=self.liveness.stuck_s(),
         )
         self.send(self.route.stages[0].peer, step)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from manyhands.domain.ids import PeerId, short
 from manyhands.domain.messages import Message, SessionClose
@@ -19,7 +19,7 @@ from manyhands.domain.work import Result, Want
 from manyhands.errors import ContextOverflow, NotServed
 from manyhands.node.peers import Clock
 from manyhands.node.recover import NOTHING, Recovery
-from manyhands.node.ring import Ring, Terms, View
+from manyhands.node.ring import NO_SIDE, Ring, Terms, View
 from manyhands.node.rules import ALL_RULES, Rules
 from manyhands.node.setback import Setback
 from manyhands.wire.frame import CAPS, Kind
@@ -86,13 +86,14 @@ class Session:
         allowed: TensorFrame | None = None,
         targets: Sequence[int] = (),
         image: TensorFrame | None = None,
+        side: Mapping[str, TensorFrame] = NO_SIDE,
     ) -> list[Result]:
         """Append tokens and run them; the results of the steps that were wanted, in order.
 
         `allowed` is one mask row per wanted row, `targets` the tokens whose log-probability is
-        wanted, one a token, `image` the patches of the image that the tokens are. Raises
-        ContextOverflow before anything is sent, the errors of `open`, and what a stage refused for
-        the user's own fault.
+        wanted, one a token, `image` the patches of the image that the tokens are, `side` what goes
+        to the first stage beside them. Raises ContextOverflow before anything is sent, the errors
+        of `open`, and what a stage refused for the user's own fault.
         """
         ring = self.ring
         if not self._keeps_memory:
@@ -116,7 +117,7 @@ class Session:
         try:
             while True:
                 try:
-                    await self._feed(first, results, want, allowed, targets, image)
+                    await self._feed(first, results, want, allowed, targets, image, side)
                 except Setback as setback:
                     await self.recovery.run(setback)
                 else:
@@ -174,6 +175,7 @@ class Session:
         allowed: TensorFrame | None,
         targets: Sequence[int],
         image: TensorFrame | None,
+        side: Mapping[str, TensorFrame],
     ) -> None:
         """Send what is not confirmed in chunks, a few in flight, and take in the answers."""
         ring = self.ring
@@ -191,6 +193,7 @@ class Session:
                     allowed=allowed if wanted is want else None,
                     targets=tuple(targets[position - first : after - first]),
                     image=image,
+                    side=side,
                 )
                 in_flight.append((sequence, after))
                 position = after

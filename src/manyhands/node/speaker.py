@@ -129,7 +129,7 @@ class Speaker:
 
     def check_speaks(self) -> None:
         """Raise NotServed for a model that goes on with no text."""
-        if self.model.spec.head.kind != "lm":
+        if self.model.spec.answers != "lm":
             raise NotServed(
                 f"{self.name} is an encoder and goes on with no text; ask it for embeddings, or "
                 "use a language model"

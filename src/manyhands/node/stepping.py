@@ -186,7 +186,9 @@ class Stepping:
             replayed = Replayed(memory.session, memory.epoch, memory.stage, memory.length)
             self._send(memory.owner, replayed)
         elif following is not None:
-            onward = replace(step, stage=step.stage + 1, tensor=outcome.rows, compute_s=spent_s)
+            onward = replace(  # side tensors are for the first stage: what is needed is in its rows
+                step, stage=step.stage + 1, tensor=outcome.rows, side={}, compute_s=spent_s
+            )
             self._send(following.peer, onward)
 
 

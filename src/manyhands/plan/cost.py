@@ -20,10 +20,12 @@ from manyhands.domain.model_spec import (
     HeadSpec,
     LayerSpec,
     ModelSpec,
+    ModuleSpec,
     Moe,
     kv_elements_per_token,
     span_elements,
     span_kv_elements,
+    span_state_elements,
 )
 from manyhands.domain.span import Span
 from manyhands.domain.swarm import Swarm
@@ -74,7 +76,7 @@ def _weights_used(layer: LayerSpec, tokens: int) -> tuple[float, float]:
     read, used = 0.0, 0.0
     moe = layer.part.moe if isinstance(layer.part, BlockSpec) else None
     for name, source in layer.tensors.items():
-        if isinstance(layer.part, EmbedSpec) and name in LOOKED_UP:
+        if _is_looked_up(layer, name):
             read += min(source.elements, tokens * source.shape[-1])
         elif moe is not None and name.startswith("experts."):
             each = source.elements / moe.experts
@@ -91,19 +93,32 @@ def _experts_touched(moe: Moe, tokens: int) -> float:
     return moe.experts * (1 - (1 - moe.top_k / moe.experts) ** tokens)
 
 
+def _is_looked_up(layer: LayerSpec, name: str) -> bool:
+    """Of an embedding whose tensors are only known by name, every matrix is taken for a table."""
+    if isinstance(layer.part, ModuleSpec):
+        return layer.part.role == "embed" and len(layer.tensors[name].shape) == 2
+    return isinstance(layer.part, EmbedSpec) and name in LOOKED_UP
+
+
 def layer_work(layer: LayerSpec, cost: Cost) -> tuple[float, float]:
     """(bytes read, floating-point operations) of one layer in one step.
 
     Of a mixture only the experts count that the rows choose, of an embedding only the rows looked
     up; a head scores the last row alone.
     """
-    rows = 1 if isinstance(layer.part, HeadSpec) else cost.tokens
+    part = layer.part
+    is_head = isinstance(part, HeadSpec) or (isinstance(part, ModuleSpec) and part.role == "head")
+    rows = 1 if is_head else cost.tokens
     read, used = _weights_used(layer, rows)
     bytes_read, flops = read * cost.bytes_per_weight, 2.0 * used * rows
-    if isinstance(layer.part, BlockSpec):
-        keys = _attended(layer.part.attention, cost)
-        bytes_read += keys * kv_elements_per_token(layer.part) * cost.bytes_per_kv
-        flops += _attention_flops(layer.part.attention, keys, cost)
+    if isinstance(part, BlockSpec):
+        keys = _attended(part.attention, cost)
+        bytes_read += keys * kv_elements_per_token(part) * cost.bytes_per_kv
+        flops += _attention_flops(part.attention, keys, cost)
+    elif isinstance(part, ModuleSpec):
+        keys = cost.context + (cost.tokens + 1) / 2
+        bytes_read += (keys * part.kv + part.state) * cost.bytes_per_kv
+        flops += 2.0 * cost.tokens * keys * part.kv
     return bytes_read, flops
 
 
@@ -155,7 +170,8 @@ def kv_bytes(spec: ModelSpec, span: Span, tokens: int, cost: Cost) -> int:
 
     Windowed layers count in full: that is the most they take between two cuts.
     """
-    return round(span_kv_elements(spec, span) * tokens * cost.bytes_per_kv)
+    numbers = span_kv_elements(spec, span) * tokens + span_state_elements(spec, span)
+    return round(numbers * cost.bytes_per_kv)
 
 
 def hidden_bytes(spec: ModelSpec, cost: Cost) -> int:

@@ -39,12 +39,14 @@ def longest_beginning(
 
 
 def may_share(spec: ModelSpec, one_limit: int, other_limit: int) -> bool:
-    """False where no memory is kept, or between whose lengths rotary frequencies change."""
+    """False where no memory is kept, where a library keeps it in forms of its own, and between
+    lengths at which rotary frequencies change.
+    """
+    if not spec.blocks or not spec.keeps_memory:
+        return False
     ropes = [block.attention.rope for block in spec.blocks]
     switches = {rope.switch_at for rope in ropes if rope is not None and rope.switch_at is not None}
-    return spec.keeps_memory and all(
-        (one_limit > switch) == (other_limit > switch) for switch in switches
-    )
+    return all((one_limit > switch) == (other_limit > switch) for switch in switches)
 
 
 def _agree(prompt: Sequence[int], text: Sequence[int], at: int) -> bool:

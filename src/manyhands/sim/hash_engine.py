@@ -26,7 +26,7 @@ from manyhands.domain.profile import Profile
 from manyhands.domain.span import Span
 from manyhands.engine.engine import Chunk, Hidden, Output
 from manyhands.engine.page_table import PAGE_TOKENS, Page, PageTable, pages_of
-from manyhands.errors import ContextOverflow, SessionUnknown, UserError
+from manyhands.errors import ContextOverflow, NotServed, SessionUnknown, UserError
 
 WIDTH = 3
 """A 60-bit integer travels as three floats of 20 bits, exact in fp32."""
@@ -199,6 +199,8 @@ class HashEngine:
 
     def _check(self, chunk: Chunk) -> None:
         memory = self._memory(chunk.session)
+        if chunk.side:
+            raise NotServed(f"side tensors {', '.join(chunk.side)} are of no use here")
         last = chunk.position + len(chunk.token_ids)
         if last > memory.limit:
             raise ContextOverflow(f"{last} tokens are more than the {memory.limit} of the session")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from manyhands.domain.ids import ModelId, canonical_bytes
-from manyhands.domain.model_spec import BlockSpec, ModelSpec, TensorSource
+from manyhands.domain.model_spec import BlockSpec, ModelSpec, ModuleSpec, TensorSource
 from manyhands.domain.span import Span
 from manyhands.domain.stored_parts import stored_parts
 from manyhands.domain.tensor_frame import StoredTensor
 from manyhands.domain.weight_format import dtype_of
-from manyhands.errors import CheckpointError, NotServed
+from manyhands.errors import CheckpointError, NotServed, UnknownFamily
 from manyhands.families.family import model_spec
 from manyhands.store.json_file import read_object
 from manyhands.store.safetensors_header import Place
@@ -56,6 +56,10 @@ _OWN_HEADS = tuple(
 """A head's own matrix, in all families whose head may be tied to the embedding."""
 
 
+SpecOf = Callable[[Mapping[str, Any], Mapping[str, tuple[int, ...]]], ModelSpec]
+"""Makes the spec of a model without family file, of its config and the shapes of its tensors."""
+
+
 class Checkpoint:
     """A model folder. `bytes_read` counts the weight bytes read so far, headers not counted.
 
@@ -68,11 +72,12 @@ class Checkpoint:
         config: dict[str, Any],
         places: dict[str, Place],
         sentence_form: SentenceForm | None = None,
+        otherwise: SpecOf | None = None,
     ) -> None:
         self.folder = folder
         self.config = config
-        self.spec: ModelSpec = model_spec(config)
-        self.sentence_form = sentence_form if self.spec.head.kind.startswith("pool_") else None
+        self.spec = _spec(config, places, otherwise)
+        self.sentence_form = sentence_form if self.spec.answers.startswith("pool_") else None
         if self.sentence_form is not None:
             self.spec = applied(self.spec, self.sentence_form)
         self.bytes_read = 0
@@ -81,14 +86,16 @@ class Checkpoint:
         self._stamps = {file: _stamp(file) for file in {place.file for place in places.values()}}
 
     @classmethod
-    def open(cls, folder: Path | str) -> Checkpoint:
+    def open(cls, folder: Path | str, otherwise: SpecOf | None = None) -> Checkpoint:
         """Read the config and every header of `folder` (`~` is your home); no weights yet.
 
+        `otherwise` is asked for the spec of a model that no family file serves.
         Raises CheckpointError (missing, damaged or another format), UnknownFamily, NotServed.
         """
         folder = model_folder(folder)
         places = find_tensors(folder)  # first: a folder of another format may have no config.json
-        return cls(folder, read_object(folder / "config.json"), places, read_sentence_form(folder))
+        form = read_sentence_form(folder)
+        return cls(folder, read_object(folder / "config.json"), places, form, otherwise)
 
     def check(self, span: Span | None = None) -> None:
         """See that every tensor of the span (default: all layers) is there with its shape.
@@ -105,7 +112,9 @@ class Checkpoint:
                     name = part.names[0]
                     _check_shape(part, name, self._place(name))
                     _check_dtype(source, part, self._place(name))
-                    if part.layout == "tied":
+                    # a library ties weights by rules of its own
+                    is_ours = not isinstance(self.spec.layers[layer].part, ModuleSpec)
+                    if part.layout == "tied" and is_ours:
                         self._check_same(name)
             self._check_nothing_unread(layer)
 
@@ -214,7 +223,7 @@ class Checkpoint:
 
         An encoder ends none. Raises CheckpointError when they are no token ids of this model.
         """
-        if self.spec.head.kind != "lm":
+        if self.spec.answers != "lm":
             return ()
         file = self.folder / "generation_config.json"
         generation = read_object(file) if file.exists() else {}
@@ -269,12 +278,26 @@ class Checkpoint:
         return buffer.toreadonly()
 
 
+def _spec(config: dict[str, Any], places: dict[str, Place], otherwise: SpecOf | None) -> ModelSpec:
+    try:
+        return model_spec(config)
+    except (UnknownFamily, NotServed) as unserved:
+        if otherwise is None:
+            raise
+        try:
+            return otherwise(config, {name: place.shape for name, place in places.items()})
+        except NotServed as refusal:
+            raise NotServed(f"{unserved}. {refusal}") from refusal
+
+
 def _as_with_head(places: dict[str, Place], spec: ModelSpec) -> dict[str, Place]:
     """Names as a model with its language head has them.
 
     Files saved without the head (the published GPT-2 and Bloom) lack the first part of every name.
     """
-    block = next(layer for layer in spec.layers if isinstance(layer.part, BlockSpec))
+    block = next((layer for layer in spec.layers if isinstance(layer.part, BlockSpec)), None)
+    if block is None:
+        return places
     prefix = next(iter(block.tensors.values())).names[0].split(".")[0] + "."
     if any(name.startswith(prefix) for name in places):
         return places
