@@ -199,8 +199,8 @@ def test_a_span_takes_its_own_weights_only(folders):
 
 
 def test_bf16_is_near(folders):
-    checkpoint = Checkpoint.open(folders("xglm"), spec_of)
-    truth = says(oracle(folders("xglm")), PROMPT, 0)[0]
+    checkpoint = Checkpoint.open(folders("jetmoe"), spec_of)
+    truth = says(oracle(folders("jetmoe")), PROMPT, 0)[0]
     kind = choose("auto", "bf16", None, checkpoint.spec, checkpoint.read)
     said = kind.load(checkpoint.spec.span, 1 << 24).forward(PROMPT, None).scores
     assert 1e-4 < np.abs(said - truth).max() / np.abs(truth).max() < 0.1
