@@ -1,7 +1,7 @@
 """Speed of one process: our engines beside transformers, same weights, same run.
 
     python benchmarks/decode.py [--forms bf16 fp32 int8 int4] [--engines torch numpy] [--rounds 5]
-                                [--tokens 16] [--threads 1 2] [--prompt 512]
+                                [--tokens 16] [--threads 1 2] [--prompt 512] [--keep FOLDER]
 
 Builds a random Llama in a temporary folder, converts it where the form is of integers, then takes
 turns: ours, transformers with sdpa, transformers with eager attention, a prompt and a few tokens
@@ -181,6 +181,7 @@ def main(arguments: list[str], show: Callable[[str], None] = print) -> None:
     parser.add_argument("--tokens", type=int, default=16)
     parser.add_argument("--prompt", type=int, default=512)
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
+    parser.add_argument("--keep", default="", help="build the models here, once, and leave them")
     parser.add_argument("--small", action="store_true", help="a toy model: tries the script only")
     chosen = parser.parse_args(arguments)
     transformers.logging.disable_progress_bar()
@@ -190,9 +191,10 @@ def main(arguments: list[str], show: Callable[[str], None] = print) -> None:
     )
     show("|---|---|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
+        folder = Path(chosen.keep or temporary)
         for dtype in {form if form in DTYPES else "bf16" for form in chosen.forms}:
-            build(folder / dtype, DTYPES[dtype], chosen.small)
+            if not (folder / dtype).exists():
+                build(folder / dtype, DTYPES[dtype], chosen.small)
         for form in chosen.forms:
             for engine in chosen.engines:
                 for threads in chosen.threads:

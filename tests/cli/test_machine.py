@@ -17,7 +17,7 @@ def measured(
 ) -> Measured:
     dtype, number = ("bf16", 2.0) if engine == "torch" else ("fp32", 4.0)
     device = Device("cpu", memory, 28e9, 310e9, 1e-4)
-    return Measured(device, engine, dtype, None, number, took_s=3.0, busy=busy, note=note)
+    return Measured(device, engine, dtype, None, number, number, took_s=3.0, busy=busy, note=note)
 
 
 def printed(of: Measured, width: int = 80) -> str:

@@ -25,6 +25,13 @@ def test_versions_may_differ_and_engine_and_dtype_may_not(others, is_same):
     assert accepting.allows(others)
 
 
+def test_another_engine_may_be_accepted_in_all_its_versions():
+    made = replace(PROFILE, kernels="torch-int8-1-2.6.0", accepts=("numpy-int8",))
+    assert made.allows("numpy-int8-1-2.4.6-compiled")
+    assert not made.allows("numpy-int4-1-2.4.6-compiled")
+    assert not made.allows("numpy")
+
+
 def test_a_profile_is_named_by_everything_in_it():
     changes = {"kernels": "k", "tolerance": 0.5, "accepts": ("k",), "row_invariant": False}
     others = {replace(PROFILE, **{name: value}).digest() for name, value in changes.items()}

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import tiny
-from manyhands.engine import choice
+from manyhands.engine import choice, integers
 from manyhands.errors import BadSetting
+from manyhands.node.conversion import convert
 from manyhands.store.checkpoint import Checkpoint
 
 
@@ -99,6 +100,30 @@ def test_numpy_is_told_to_leave_threads_out(choose):
 def test_threads_that_torch_cannot_use_are_refused_before_it_is_asked(choose, threads):
     with pytest.raises(BadSetting, match=r"^threads is .*; it must be a whole number in \[1, 4096"):
         choose("torch", threads=threads)
+
+
+@pytest.mark.parametrize("engine", ["numpy", "torch"])
+def test_a_model_in_integers_may_be_named_by_its_format_and_takes_threads(tmp_path, engine):
+    source = Checkpoint.open(tiny.make("qwen3", tmp_path / "m"))
+    convert(source, "int8", tmp_path / "int8", lambda _: None)
+    made = Checkpoint.open(tmp_path / "int8")
+    for dtype in ("auto", "int8"):
+        kind = choice.choose(engine, dtype, 2, made.spec, made.read)
+        assert kind.profile("id").kernels.startswith(f"{engine}-int8")
+        assert kind.bytes_per_kv == 4
+        assert 1.06 < kind.bytes_per_number < 1.1
+        assert kind.load(made.spec.span, 1 << 20).weight_bytes > 0
+    for wrong in ("int4", "bf16"):
+        with pytest.raises(BadSetting, match=f"dtype is {wrong!r}"):
+            choice.choose(engine, wrong, 2, made.spec, made.read)
+    with pytest.raises(BadSetting, match="threads is 0"):
+        choice.choose(engine, "auto", 0, made.spec, made.read)
+
+
+def test_the_engines_accept_each_other_in_integers(tmp_path):
+    one, other = (integers.profile("w", "int8", name, 1, "v") for name in ("numpy", "torch"))
+    assert one.allows(other.kernels)
+    assert other.allows(one.kernels)
 
 
 def test_threads_are_set_where_they_are_used(choose):

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from manyhands.engine import compiled, compiled_child
+from manyhands.engine import compiled
 from manyhands.engine.block_linear import CompiledProduct
 from manyhands.engine.compiled import kernels_serve, new_crew, processors, trial
 
@@ -66,6 +66,8 @@ def test_without_numba_numpy_serves(anew, monkeypatch):
 def test_the_child_notices_wrong_products(monkeypatch):
     if not kernels_serve():
         pytest.skip("numba is not installed")
+    from manyhands.engine import compiled_child
+
     crew = new_crew(1)
     assert compiled_child.products_are_right(crew)
     assert compiled_child.attention_is_right(crew)

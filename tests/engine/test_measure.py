@@ -19,6 +19,7 @@ FIGURES = {
     "engine": "numpy",
     "dtype": "fp32",
     "bytes_per_number": 4.0,
+    "bytes_per_kv": 4.0,
     "read_bytes_per_s": 1e10,
     "flops_per_s": 1e11,
     "overhead_s": 1e-4,
@@ -40,6 +41,21 @@ def child(tmp_path):
         return sys.executable, str(script)
 
     return made
+
+
+@pytest.mark.parametrize("form", ["int8", "int4"])
+@pytest.mark.parametrize("engine", ["numpy", "torch"])
+def test_a_weight_format_is_measured_as_it_would_run(engine, form):
+    got = measure(engine, dtype=form, threads=1, weight_bytes=FEW_BYTES)
+    assert (got.engine, got.dtype, got.bytes_per_kv) == (engine, form, 4.0)
+    assert got.bytes_per_number == pytest.approx({"int8": 1.0625, "int4": 0.5625}[form], rel=0.03)
+
+
+def test_a_format_whose_kernels_fail_is_measured_with_numpy_and_says_so(child):
+    lines = ("if wanted['engine'] != 'numpy': sys.exit(1)", "say(dtype=wanted['dtype'])")
+    got = measure("auto", dtype="int8", threads=2, child=child(*lines))
+    assert (got.engine, got.dtype, got.threads) == ("numpy", "int8", 2)
+    assert "numpy was measured" in got.note
 
 
 @pytest.mark.parametrize(("engine", "dtype"), [("numpy", "fp32"), ("torch", "fp32")])

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+import manyhands as mh
 import tiny
 from engine_cases import LOADS
 from manyhands.codec.weight_blocks import dequantise, quantise
@@ -102,6 +103,20 @@ def test_identity_and_digest_tell_formats_and_contents_apart(converted, copied, 
     original = Checkpoint.open(converted["int8"])
     assert changed.identity() not in names
     assert changed.digest(changed.spec.span) != original.digest(original.spec.span)
+
+
+@pytest.mark.parametrize("form", ["int8", "int4"])
+def test_three_peers_and_one_say_the_same_and_a_loss_changes_nothing(converted, form):
+    prompt, texts = [5, 9, 200, 31], []
+    for peers in (1, 3):
+        with mh.load(converted[form], peers=peers, engine="numpy") as model:
+            texts.append(model.generate_ids(prompt, max_tokens=20))
+            if peers == 3:
+                stream = iter(model.stream_ids(prompt, max_tokens=20))
+                said = [next(stream) for _ in range(5)]
+                model.kill(1)
+                texts.append([*said, *stream])
+    assert texts[0] == texts[1] == texts[2]
 
 
 def test_progress_counts_every_stored_byte_once(source, tmp_path):

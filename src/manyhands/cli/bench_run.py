@@ -84,8 +84,8 @@ def run_bench(
     measured = measure(name, dtype=computed, threads=threads)
     prompt = min(PROMPT_TOKENS, spec.context // 2)
     answer = min(ANSWER_TOKENS, spec.context - prompt)
-    number = kind.bytes_per_number
-    cost = Cost(bytes_per_weight=number, bytes_per_kv=number, context=prompt + answer // 2)
+    number, kv = kind.bytes_per_number, kind.bytes_per_kv
+    cost = Cost(bytes_per_weight=number, bytes_per_kv=kv, context=prompt + answer // 2)
     predicted = fit(spec, measured.device, cost, tokens=prompt + answer)
     if predicted.tok_s is None:
         raise ResourceError(f"{checkpoint.folder} cannot run here alone: it {predicted.reason}")
@@ -96,7 +96,7 @@ def run_bench(
     loaded = kind.load(spec.span, room)
     told("running")
     prompts, answers = _run(loaded, spec, rounds, prompt, answer)
-    reading = Cost(bytes_per_weight=number, bytes_per_kv=number, tokens=prompt)
+    reading = Cost(bytes_per_weight=number, bytes_per_kv=kv, tokens=prompt)
     return BenchReport(
         folder=str(checkpoint.folder),
         parameters=predicted.parameters,

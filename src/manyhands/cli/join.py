@@ -20,6 +20,7 @@ from manyhands.domain.admission import Admission, RunningModel
 from manyhands.domain.ids import short
 from manyhands.domain.settings import Settings
 from manyhands.domain.span import Span
+from manyhands.domain.weight_format import INTEGER_FORMATS
 from manyhands.errors import BadSetting, CheckpointError, PeerLost, ResourceError, UserError
 from manyhands.launch.joining import DoorAddress, Entered, enter, read_door
 from manyhands.node.app import Node
@@ -196,7 +197,7 @@ def open_running(admission: Admission, options: JoinOptions, settings: Settings)
     folder = folder_of(options.model or STORYTELLER)
     try:
         opened = open_model(
-            folder, settings, engine=wanted.engine, dtype=_dtype(wanted), threads=options.threads
+            folder, settings, engine=_engine(wanted), dtype=_dtype(wanted), threads=options.threads
         )
     except BadSetting as error:
         raise BadSetting(
@@ -209,6 +210,11 @@ def open_running(admission: Admission, options: JoinOptions, settings: Settings)
             f"{short(wanted.id)}: other weights or another config; copy the same files here"
         )
     return opened
+
+
+def _engine(wanted: RunningModel) -> str:
+    # in integers the engines may stand in for each other: see engine/integers
+    return "auto" if wanted.dtype in INTEGER_FORMATS else wanted.engine
 
 
 def _dtype(wanted: RunningModel) -> str:

@@ -24,7 +24,7 @@ TOKENS = 4096
 BUSY = 0.25
 """Share of the processors in use by others from which on it is told."""
 
-BITS = {"fp32": "32-bit", "bf16": "16-bit", "fp16": "16-bit"}
+BITS = {"fp32": "32-bit", "bf16": "16-bit", "fp16": "16-bit", "int8": "8-bit", "int4": "4-bit"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,12 @@ def machine_report(
     measured: Measured, models: tuple[KnownModel, ...] = KNOWN_MODELS, *, tokens: int = TOKENS
 ) -> MachineReport:
     """Count every model on the measured device, and on two like it over a home network."""
-    number = measured.bytes_per_number
+    kv = measured.bytes_per_kv
     cost = Cost(
-        bytes_per_weight=number, bytes_per_kv=number, bytes_per_hidden=number, context=tokens // 2
+        bytes_per_weight=measured.bytes_per_number,
+        bytes_per_kv=kv,
+        bytes_per_hidden=kv,
+        context=tokens // 2,
     )
     rows = tuple(
         ModelRow(model.name, fit(model.spec(), measured.device, cost, tokens=tokens))

@@ -30,10 +30,12 @@ class Profile:
     def allows(self, kernels: str) -> bool:
         """True when a peer with these kernels may take part: the answer is labelled with them.
 
-        Devices of one house rarely have the same versions, so those of one engine and dtype may.
+        Devices of one house rarely have the same versions, so those of one engine and dtype may:
+        `accepts` may name one as engine-dtype, without them.
         """
-        same_arithmetic = kernels.split("-")[:2] == self.kernels.split("-")[:2]
-        return same_arithmetic or kernels in self.accepts
+        theirs = "-".join(kernels.split("-")[:2])
+        is_same = theirs == "-".join(self.kernels.split("-")[:2])
+        return is_same or kernels in self.accepts or theirs in self.accepts
 
     def digest(self) -> str:
         """SHA-256 of this profile."""

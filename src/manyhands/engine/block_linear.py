@@ -106,6 +106,10 @@ class CompiledProduct:
         del codes, scales, starts  # not before the job is done: it knows them by address
         return out if self.outs == out.shape[1] else out[:, : self.outs].copy()
 
+    def __deepcopy__(self, _memo: object) -> CompiledProduct:
+        # it never changes, and knows its memory by address: a copied engine shares it
+        return self
+
     def rows_at(self, places: NDArray[np.int64]) -> Float32:
         """Rows of the matrix itself."""
         panel, lane = places // PANEL, places % PANEL

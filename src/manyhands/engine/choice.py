@@ -49,7 +49,8 @@ class Kind:
 def choose(engine: str, dtype: str, threads: int | None, spec: ModelSpec, weights: Weights) -> Kind:
     """The engine named, or for `auto` torch where it is installed.
 
-    `dtype` is auto, fp32, bf16 or fp16, or torch's name of one. Raises BadSetting for unknown
+    `dtype` is auto, fp32, bf16 or fp16, or torch's name of one; a model in integers may be named by
+    its format. Raises BadSetting for unknown
     names, for torch where there is none, and for a dtype or threads that the engine cannot follow.
     """
     if engine not in ("auto", "numpy", "torch"):
@@ -58,7 +59,7 @@ def choose(engine: str, dtype: str, threads: int | None, spec: ModelSpec, weight
         raise BadSetting(
             f"dtype is {dtype!r:.200}; it must be the name auto, fp32, bf16 or fp16, as a text"
         )
-    wanted = _NAMES.get(dtype, dtype)
+    wanted = "auto" if dtype == weight_format(spec) else _NAMES.get(dtype, dtype)
     if isinstance(spec.layers[0].part, ModuleSpec):
         return _modules(engine, wanted, threads, spec, weights)
     has_torch = importlib.util.find_spec("torch") is not None

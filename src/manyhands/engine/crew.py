@@ -135,6 +135,9 @@ class Crew:
             threading.Thread(target=_help, args=work, name=f"crew-{number}", daemon=True).start()
         weakref.finalize(self, _end, self._memory, self._state, self._bell, threads)
 
+    def __deepcopy__(self, _memo: object) -> Crew:
+        return self  # threads are not copied; a copied engine is called where the first one is
+
     @property
     def state(self) -> int:
         """Where the job lies, for those who prepare one."""

@@ -30,6 +30,11 @@ ARITHMETIC = 1
 """Names this arithmetic. Raise it with every change that can change a bit of a result."""
 
 
+ENGINES = ("numpy", "torch")
+TOLERANCE = 0.1
+"""How far logits of one text may lie apart between engines, at the usual size of logits."""
+
+
 class BlockTable:
     """Rows to be looked up by id, of a matrix that a head may multiply with as well."""
 
@@ -81,7 +86,11 @@ def integers_of(spec: ModelSpec, threads: int | None) -> Integers | None:
 def profile(
     weights: str, form: IntegerFormat, engine: str, arithmetic: int, library: str
 ) -> Profile:
-    """The numeric form of such a model's results; `engine` computes all but products, attention."""
+    """The numeric form of such a model's results; `engine` computes all but products, attention.
+
+    The other engine may stand in: products are the same, and what is between them differs as little
+    as in float32; but a number just between two codes may become another, so it is named.
+    """
     serves = "compiled" if kernels_serve() else "numpy"
     return Profile(
         weights=weights,
@@ -90,5 +99,6 @@ def profile(
         kernels=f"{engine}-{form}-{ARITHMETIC}.{arithmetic}-{library}-{serves}",
         wire_codec="fp32",
         row_invariant=True,
-        tolerance=1e-4,
+        tolerance=TOLERANCE,
+        accepts=tuple(f"{other}-{form}" for other in ENGINES if other != engine),
     )

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from manyhands.domain.device import Device
+from manyhands.domain.weight_format import INTEGER_FORMATS
+from manyhands.engine import compiled
 from manyhands.engine.choice import Kind, free_memory_bytes
 from manyhands.errors import ResourceError, from_code
 
@@ -37,17 +39,17 @@ LOOK_EVERY_S = 0.1
 MEMORY_SHARE = 0.25
 """The most of the free memory that measuring takes."""
 
-_RATES = ("read_bytes_per_s", "flops_per_s", "bytes_per_number")
+_RATES = ("read_bytes_per_s", "flops_per_s", "bytes_per_number", "bytes_per_kv")
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
     """A device, and for which engine, dtype and threads its figures are.
 
-    `threads` None is the engine's own choice. `bytes_per_number` is of a weight and of an element
-    of key/value memory. `busy` is the share of the processors that other programs used just before,
-    0 to 1: figures of a busy machine are low. `note` says why another engine than the usual one was
-    measured, or nothing.
+    `threads` None is the engine's own choice. `dtype` may be a weight format, int8 or int4.
+    `bytes_per_number` is of a weight, `bytes_per_kv` of an element of key/value memory. `busy` is
+    the share of the processors that other programs used just before, 0 to 1: figures of a busy
+    machine are low. `note` says why another engine than the usual one was measured, or nothing.
     """
 
     device: Device
@@ -55,6 +57,7 @@ class Measured:
     dtype: str
     threads: int | None
     bytes_per_number: float
+    bytes_per_kv: float
     took_s: float
     busy: float = 0.0
     note: str = ""
@@ -72,11 +75,15 @@ def measure(
 ) -> Measured:
     """Measure what `choice.choose` would use here for a checkpoint of bfloat16.
 
-    Takes two to four seconds, most of it starting Python and torch. `weight_bytes` is how much is
-    read for one figure; None is beyond the cache. With `auto`, an engine that crashes is told in
-    `note` and numpy is measured instead. Raises BadSetting as `choose` does, and ResourceError when
-    the child crashes, says nonsense, is not done within `deadline_s`, or is ended by `stop`.
+    A `dtype` of int8 or int4 means one that was converted to it: the kernels that serve it here are
+    compiled and tried before, if they never were. Takes two to four seconds, most of it starting
+    Python and torch. `weight_bytes` is how much is read for one figure; None is beyond the cache.
+    With `auto`, an engine that crashes is told in `note` and numpy is measured instead. Raises
+    BadSetting as `choose` does, and ResourceError when the child crashes, says nonsense, is not
+    done within `deadline_s`, or is ended by `stop`.
     """
+    if dtype in INTEGER_FORMATS:
+        compiled.kernels_serve()
     stop = stop or threading.Event()
     start, busy = time.monotonic(), _busy()
     wanted: dict[str, Any] = {
@@ -91,7 +98,8 @@ def measure(
     except _Crash as crash:
         if engine != "auto":
             raise
-        wanted.update(engine="numpy", dtype="auto", threads=None)
+        kept = {} if dtype in INTEGER_FORMATS else {"dtype": "auto", "threads": None}
+        wanted.update(engine="numpy", **kept)
         told = _ask(child, wanted, deadline_s - (time.monotonic() - start), stop)
         note = f"numpy was measured, since the usual engine failed: {crash}"
     device = Device(
@@ -107,6 +115,7 @@ def measure(
         dtype=told["dtype"],
         threads=wanted["threads"],
         bytes_per_number=told["bytes_per_number"],
+        bytes_per_kv=told["bytes_per_kv"],
         took_s=time.monotonic() - start,
         busy=busy,
         note=note,

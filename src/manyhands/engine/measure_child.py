@@ -13,8 +13,9 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -22,6 +23,13 @@ from manyhands.domain.ids import SessionId
 from manyhands.domain.model_spec import ModelSpec, TensorSource, span_elements
 from manyhands.domain.span import Span
 from manyhands.domain.tensor_frame import DTYPE_BYTES, StoredTensor
+from manyhands.domain.weight_format import (
+    INTEGER_FORMATS,
+    IntegerFormat,
+    converted,
+    dtype_of,
+    stored_parts,
+)
 from manyhands.engine.choice import Kind, choose
 from manyhands.engine.engine import Chunk, Engine
 from manyhands.engine.measure import names
@@ -50,6 +58,8 @@ SMALL_BLOCKS = 24
 
 KV_BYTES = 1 << 26
 
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -60,10 +70,15 @@ class Wanted:
     threads: int | None
     weight_bytes: int
 
+    @property
+    def form(self) -> IntegerFormat | None:
+        """The weight format, where `dtype` names one."""
+        return next((form for form in INTEGER_FORMATS if form == self.dtype), None)
 
-def invented(width: int, blocks: int) -> ModelSpec:
-    """A Llama of `blocks` blocks, four times as wide inside."""
-    return model_spec(
+
+def invented(width: int, blocks: int, form: IntegerFormat | None = None) -> ModelSpec:
+    """A Llama of `blocks` blocks, four times as wide inside, its matrices as `form` says."""
+    plain = model_spec(
         {
             "model_type": "llama",
             "vocab_size": 256,
@@ -76,10 +91,16 @@ def invented(width: int, blocks: int) -> ModelSpec:
             "rms_norm_eps": 1e-5,
         }
     )
+    return plain if form is None else converted(plain, form)
 
 
-def weights_of(dtype: str, most: int) -> Callable[[TensorSource], StoredTensor]:
-    """Small ordinary numbers for any tensor of up to `most` elements, each in memory of its own."""
+def weights_of(
+    dtype: str, most: int, blocks: Mapping[str, str] = NOTHING
+) -> Callable[[TensorSource], StoredTensor]:
+    """Small ordinary numbers for any tensor of up to `most` elements, each in memory of its own.
+
+    `blocks` are the names of codes and scales, with the dtype of each.
+    """
     numbers = np.resize(np.linspace(-0.02, 0.02, 1009, dtype=np.float32), most)
     if dtype == "BF16":  # the upper halves of float32
         stored = (numbers.view(np.uint32) >> np.uint32(16)).astype(np.uint16).tobytes()
@@ -88,9 +109,10 @@ def weights_of(dtype: str, most: int) -> Callable[[TensorSource], StoredTensor]:
     held = memoryview(stored)
 
     def read(source: TensorSource) -> StoredTensor:
-        size_bytes = source.elements * DTYPE_BYTES[dtype]
+        due = blocks.get(source.names[0], dtype)
+        size_bytes = source.elements * DTYPE_BYTES[due]
         # a copy: numpy takes float32 as it lies, and matrices that share memory share the cache
-        return StoredTensor(dtype, source.shape, memoryview(bytearray(held[:size_bytes])))
+        return StoredTensor(due, source.shape, memoryview(bytearray(held[:size_bytes])))
 
     return read
 
@@ -120,7 +142,7 @@ class Steps:
 
 def overhead_s(wanted: Wanted) -> float:
     """Fixed seconds a block, from blocks so small that nothing else counts."""
-    spec = invented(64, SMALL_BLOCKS)
+    spec = invented(64, SMALL_BLOCKS, wanted.form)
     blocks = Span(1, 1 + SMALL_BLOCKS)
     engine = _kind(wanted, spec).load(blocks, KV_BYTES)
     return Steps(engine, spec, blocks, "0").seconds(1) / SMALL_BLOCKS
@@ -131,9 +153,9 @@ def figures(wanted: Wanted) -> dict[str, str | float | int | None]:
     fixed_s = overhead_s(wanted)
     width = 2048 if wanted.weight_bytes >= WIDE_BYTES else 1024
     one = span_elements(invented(width, 1), Span(1, 2))
-    kind = _kind(wanted, invented(width, 1))
+    kind = _kind(wanted, invented(width, 1, wanted.form))
     count = max(1, round(wanted.weight_bytes / (one * kind.bytes_per_number)))
-    spec = invented(width, count)
+    spec = invented(width, count, wanted.form)
     blocks = Span(1, count + 1)
     kind = _kind(wanted, spec)
     engine = kind.load(blocks, KV_BYTES)
@@ -144,6 +166,7 @@ def figures(wanted: Wanted) -> dict[str, str | float | int | None]:
         "engine": name,
         "dtype": dtype,
         "bytes_per_number": kind.bytes_per_number,
+        "bytes_per_kv": kind.bytes_per_kv,
         "read_bytes_per_s": rate,
         "flops_per_s": _flops_per_s(Steps(engine, spec, Span(1, 2), "2"), one, fixed_s),
         "overhead_s": fixed_s,
@@ -158,9 +181,17 @@ def _flops_per_s(steps: Steps, elements: int, fixed_s: float) -> float:
 
 
 def _kind(wanted: Wanted, spec: ModelSpec) -> Kind:
-    most = max(source.elements for layer in spec.layers for source in layer.tensors.values())
-    read = weights_of(STORED.get(wanted.dtype, "BF16"), most)
-    kind = choose(wanted.engine, wanted.dtype, wanted.threads, spec, read)
+    sources = [source for layer in spec.layers for source in layer.tensors.values()]
+    parts = {
+        part.names[0]: dtype
+        for source in sources
+        for part in stored_parts(source)
+        if (dtype := dtype_of(source, part)) is not None
+    }
+    most = max(source.elements for source in sources)
+    read = weights_of(STORED.get(wanted.dtype, "BF16"), most, parts)
+    dtype = wanted.dtype if wanted.form is None else "auto"
+    kind = choose(wanted.engine, dtype, wanted.threads, spec, read)
     if kind.on_start is not None:
         kind.on_start()
     return kind
