@@ -80,7 +80,7 @@ class Memory(Generic[A]):
     limit: int
     shapes: tuple[BlockShape, ...]
     home: Range
-    lanes: list[_Lane]
+    lanes: Sequence[_Lane]
     blocks: list[tuple[A, A]]
     pages: list[Page[Range]]
     mappings: int = 0
@@ -100,6 +100,7 @@ class KvCache(Generic[A]):
         self._view = view
         self._memories: dict[SessionId, Memory[A]] = {}
         self._mappings = 0
+        self._known_lanes: dict[tuple[tuple[BlockShape, ...], int], Sequence[_Lane]] = {}
 
     @property
     def element_bytes(self) -> int:
@@ -164,7 +165,7 @@ class KvCache(Generic[A]):
         count = pages_of(memory.length)
         memory.limit = memory.length
         beyond, memory.pages = memory.pages[count:], memory.pages[:count]
-        self._give_back(beyond, memory.lanes)
+        self._drop(self._table.take_back(beyond), memory.lanes)
 
     def memory(self, session: SessionId) -> Memory[A]:
         """A session's memory. Raises SessionUnknown."""
@@ -227,8 +228,11 @@ class KvCache(Generic[A]):
         self._mappings += mappings
         return Memory(limit, shapes, home, lanes, blocks, pages, mappings, at)
 
-    def _lanes(self, shapes: Sequence[BlockShape], tokens: int) -> list[_Lane]:
-        """Block after block its keys head by head, then its values."""
+    def _lanes(self, shapes: tuple[BlockShape, ...], tokens: int) -> Sequence[_Lane]:
+        """Block after block its keys head by head, then its values; made once for all sessions."""
+        known = self._known_lanes.get((shapes, tokens))
+        if known is not None:
+            return known
         lanes: list[_Lane] = []
         end = 0
         for shape in shapes:
@@ -236,6 +240,7 @@ class KvCache(Generic[A]):
                 for _ in range(shape.heads):
                     lanes.append(_Lane(end, width * self._element_bytes))
                     end += tokens * width * self._element_bytes
+        self._known_lanes[shapes, tokens] = lanes
         return lanes
 
     def _blocks(self, home: Range, shapes: Sequence[BlockShape], tokens: int) -> list[tuple[A, A]]:
@@ -261,12 +266,16 @@ class KvCache(Generic[A]):
         return pages, mappings
 
     def _end(self, memory: Memory[A]) -> None:
+        """A range that nobody reads any more goes back as a whole, with its last array."""
         self._mappings -= memory.mappings
-        self._give_back(memory.pages, memory.lanes)
+        free = self._table.take_back(memory.pages)
+        if all(page.users == 0 for page in memory.pages if page.home is memory.home):
+            free = [page for page in free if page.home is not memory.home]
+        self._drop(free, memory.lanes)
 
-    def _give_back(self, pages: Iterable[Page[Range]], lanes: Sequence[_Lane]) -> None:
-        """Free pages at once, also where their range lives on because others read a part of it."""
-        for home, first, last in _runs(self._table.take_back(pages)):
+    def _drop(self, free: Iterable[Page[Range]], lanes: Sequence[_Lane]) -> None:
+        """Free pages of a range that lives on, for others read a part of it, go back at once."""
+        for home, first, last in _runs(free):
             for lane in lanes:
                 row_bytes = PAGE_TOKENS * lane.row_bytes
                 home.drop(lane.first + first * row_bytes, lane.first + last * row_bytes)
