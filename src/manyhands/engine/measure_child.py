@@ -22,13 +22,13 @@ import numpy as np
 from manyhands.domain.ids import SessionId
 from manyhands.domain.model_spec import ModelSpec, TensorSource, span_elements
 from manyhands.domain.span import Span
+from manyhands.domain.stored_parts import stored_parts
 from manyhands.domain.tensor_frame import DTYPE_BYTES, StoredTensor
 from manyhands.domain.weight_format import (
     INTEGER_FORMATS,
     IntegerFormat,
     converted,
     dtype_of,
-    stored_parts,
 )
 from manyhands.engine.choice import Kind, choose
 from manyhands.engine.engine import Chunk, Engine
