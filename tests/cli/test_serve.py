@@ -238,7 +238,11 @@ def test_ctrl_c_is_heard_while_a_child_that_hangs_loads(times, tmp_path):
             time.sleep(0.5)  # both at once would be one signal
             verb.process.send_signal(signal.SIGINT)
         # far below the deadline of loading; two seconds of it are usual, five where one is killed
-        assert verb.process.wait(timeout=60) == (0 if times == 1 else 130), str(verb)
+        ended = verb.process.wait(timeout=60)
+        verb.close()
+        left = any(event["event"] == "left" for event in verb.events)
+        # the second may come when all is done: no exit code is a signal's then either
+        assert ended in ({0, 130} if left and times == 2 else {0 if left else 130}), str(verb)
         assert "Traceback" not in verb.complaints
         assert not psutil.wait_procs(children, timeout=30)[1]
     assert list(temporary.iterdir()) == []

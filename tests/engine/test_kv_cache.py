@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine_cases import session
+from engine_cases import session, shared_bytes
 from manyhands.engine.kv_cache import BlockShape, KvCache
 from manyhands.engine.page_table import PAGE_TOKENS
+from manyhands.engine.pages import Range
 from manyhands.errors import (
     ContextOverflow,
     ManyhandsError,
@@ -61,11 +60,6 @@ def marks(cache, name, count):
                 found.append((held[0, :, 0] // 512).tolist())
     assert all(one == found[0] for one in found)
     return found[0]
-
-
-def resident_bytes() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
 
 
 def test_a_session_is_given_all_its_pages_when_it_begins_and_its_arrays_never_move():
@@ -182,19 +176,19 @@ def test_a_system_without_memory_is_told_and_nothing_is_taken():
         cache.memory(A)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.skipif(not Range(1).can_be_shown, reason="files in memory are Linux's")
 def test_memory_goes_back_to_the_system_at_once_but_for_what_others_read():
     wide = (BlockShape(4, 64, 64),)
     cache = cache_of(10_000, wide)
     cache.open(A, 4096, wide)
     write(cache, A, 0, 4096)
     cache.open(B, 4096, wide, A, 1024)
-    full = resident_bytes()
+    full = shared_bytes()
     cache.close(A)
-    assert full - resident_bytes() > 0.7 * 3072 * 2048
+    assert full - shared_bytes() > 0.7 * 3072 * 2048
     assert marks(cache, B, 1024) == [0] * 1024
     cache.close(B)
-    assert full - resident_bytes() > 0.9 * 4096 * 2048
+    assert full - shared_bytes() > 0.9 * 4096 * 2048
 
 
 OPERATIONS = st.one_of(

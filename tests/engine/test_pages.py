@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
+from engine_cases import shared_bytes
 from manyhands.engine.pages import PAGESIZE, Range
 
 MB = 2**20
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="files in memory are Linux's")
-
-
-def resident_bytes() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
+linux = pytest.mark.skipif(not Range(1).can_be_shown, reason="files in memory are Linux's")
 
 
 def test_a_range_is_zeros_that_can_be_written():
@@ -33,13 +26,13 @@ def test_more_than_the_system_has_is_a_memory_error():
 
 @linux
 def test_only_what_is_written_takes_memory_and_what_is_dropped_goes_back_at_once():
-    before = resident_bytes()
+    before = shared_bytes()
     made = Range(2**36)
-    assert resident_bytes() - before < 4 * MB
+    assert shared_bytes() - before < 4 * MB
     made.buffer[: 64 * MB] = b"x" * (64 * MB)
-    assert resident_bytes() - before > 60 * MB
+    assert shared_bytes() - before > 60 * MB
     made.drop(MB, 64 * MB)
-    assert resident_bytes() - before < 8 * MB
+    assert shared_bytes() - before < 8 * MB
     assert made.buffer[MB - 1] == ord("x")
     assert made.buffer[MB] == 0
 
@@ -61,9 +54,9 @@ def test_a_range_shows_whole_pages_of_another_until_it_writes_there():
 def test_what_is_shown_takes_no_memory_of_its_own():
     one, two = Range(64 * MB), Range(64 * MB)
     one.buffer[:] = b"1" * len(one.buffer)
-    before = resident_bytes()
+    before = shared_bytes()
     two.show(one, 0, 64 * MB)
-    assert resident_bytes() - before < 4 * MB
+    assert shared_bytes() - before < 4 * MB
     assert two.buffer[63 * MB] == ord("1")
 
 

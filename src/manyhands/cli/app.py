@@ -5,6 +5,8 @@ Each verb's own file is imported when it is called, so that `hands --help` answe
 
 from __future__ import annotations
 
+import atexit
+import signal
 from collections.abc import Coroutine
 from typing import Annotated, Any
 
@@ -67,6 +69,8 @@ Url = Annotated[str | None, typer.Option("--url", help="http://HOST:PORT; else w
 
 def main() -> None:
     """What the command `hands` runs."""
+    # what comes once all is done must not turn the exit code into a signal's
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     app()
 
 
