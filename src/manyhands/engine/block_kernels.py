@@ -22,9 +22,12 @@ from manyhands.engine.crew import (
 )
 from manyhands.engine.native import native, read, read_float
 
-_ONE_8, _MANY_8 = make_tile(1, 1, 8), make_tile(4, 2, 8)
-_ONE_4, _MANY_4 = make_tile(1, 1, 4), make_tile(4, 2, 4)
-"""One row reads a panel as a stream; four rows and two panels fill the registers."""
+_ONE_8, _ONE_4 = make_tile(1, 1, 8), make_tile(1, 1, 4)
+_MANY_8, _MANY_4 = make_tile(4, 2, 8), make_tile(4, 2, 4)
+_HALF_8, _HALF_4 = make_tile(4, 2, 8, 8), make_tile(4, 2, 4, 4)
+_ALL_8, _ALL_4 = make_tile(4, 2, 8, 16), make_tile(4, 2, 4, 8)
+"""One row reads a panel as a stream. Four rows and two panels fill the registers, and ask for half
+of the next two panels, or all of them."""
 
 _ATTEND_1, _ATTEND_2, _ATTEND_4 = (make_attention(rows, False) for rows in (1, 2, 4))
 _HALVED_1, _HALVED_2, _HALVED_4 = (make_attention(rows, True) for rows in (1, 2, 4))
@@ -131,59 +134,56 @@ def open_attention(
 
 
 @native
-def _multiply_8(
-    codes: int, scales: int, rows: int, by: int, starts: int, out: int, blocks: int, outs: int,
-    panel: int, last_panel: int, row: int, last_row: int,
-) -> None:  # fmt: skip
-    while panel < last_panel:
-        width = 2 if panel + 2 <= last_panel else 1
-        held, scale = codes + panel * blocks * _BYTES_8, scales + panel * blocks * SCALE_BYTES
-        r = row
-        while r < last_row:
-            given, factors, begins = (
-                rows + r * blocks * 32,
-                by + r * blocks * 4,
-                starts + r * blocks * 4,
-            )
-            to = out + (r * outs + panel * PANEL) * 4
-            if r + 4 <= last_row and width == 2:
-                _MANY_8(held, scale, given, factors, begins, to, blocks, outs)
-                r += 4
-                continue
-            for p in range(width):
-                _ONE_8(
-                    held + p * blocks * _BYTES_8, scale + p * blocks * SCALE_BYTES, given, factors,
-                    begins, to + p * PANEL * 4, blocks, outs,
-                )  # fmt: skip
-            r += 1
-        panel += width
+def _one_row(bits: int, given: Any) -> None:
+    if bits == 8:
+        _ONE_8(*given, 0)
+    else:
+        _ONE_4(*given, 0)
 
 
 @native
-def _multiply_4(
-    codes: int, scales: int, rows: int, by: int, starts: int, out: int, blocks: int, outs: int,
-    panel: int, last_panel: int, row: int, last_row: int,
+def _four_rows(bits: int, part: int, given: Any, soon: int) -> None:
+    """Ask meanwhile for all (1), half (2) or nothing (0) of as much as is read, from `soon` on."""
+    if bits == 8:
+        if part == 0:
+            _MANY_8(*given, soon)
+        elif part == 1:
+            _ALL_8(*given, soon)
+        else:
+            _HALF_8(*given, soon)
+    elif part == 0:
+        _MANY_4(*given, soon)
+    elif part == 1:
+        _ALL_4(*given, soon)
+    else:
+        _HALF_4(*given, soon)
+
+
+@native
+def _multiply(
+    bits: int, codes: int, scales: int, rows: int, by: int, starts: int, out: int, blocks: int,
+    outs: int, panel: int, last_panel: int, row: int, last_row: int,
 ) -> None:  # fmt: skip
+    size = blocks * (_BYTES_8 if bits == 8 else _BYTES_4)  # of a panel
+    parts = 1 if last_row - row < 8 else 2
     while panel < last_panel:
         width = 2 if panel + 2 <= last_panel else 1
-        held, scale = codes + panel * blocks * _BYTES_4, scales + panel * blocks * SCALE_BYTES
+        held, scale = codes + panel * size, scales + panel * blocks * SCALE_BYTES
         r = row
         while r < last_row:
-            given, factors, begins = (
-                rows + r * blocks * 32,
-                by + r * blocks * 4,
-                starts + r * blocks * 4,
-            )
+            given = rows + r * blocks * 32, by + r * blocks * 4, starts + r * blocks * 4
             to = out + (r * outs + panel * PANEL) * 4
             if r + 4 <= last_row and width == 2:
-                _MANY_4(held, scale, given, factors, begins, to, blocks, outs)
+                turn = (r - row) // 4
+                part = parts if turn < parts else 0
+                soon = held + 2 * size + turn * size  # of the two panels behind these
+                _four_rows(bits, part, (held, scale, *given, to, blocks, outs), soon)
                 r += 4
                 continue
             for p in range(width):
-                _ONE_4(
-                    held + p * blocks * _BYTES_4, scale + p * blocks * SCALE_BYTES, given, factors,
-                    begins, to + p * PANEL * 4, blocks, outs,
-                )  # fmt: skip
+                panel_scale = scale + p * blocks * SCALE_BYTES
+                lies = held + p * size, panel_scale, *given, to + p * PANEL * 4, blocks, outs
+                _one_row(bits, lies)
             r += 1
         panel += width
 
@@ -203,14 +203,10 @@ def _share_product(state: int, number: int, bits: int) -> None:
             return
         row, panel = (unit // across) * unit_rows, (unit % across) * unit_panels
         last_row, last_panel = min(row + unit_rows, count), min(panel + unit_panels, panels)
-        if bits == 8:
-            _multiply_8(
-                codes, scales, rows, by, starts, out, blocks, outs, panel, last_panel, row, last_row
-            )
-        else:
-            _multiply_4(
-                codes, scales, rows, by, starts, out, blocks, outs, panel, last_panel, row, last_row
-            )
+        _multiply(
+            bits, codes, scales, rows, by, starts, out, blocks, outs, panel, last_panel, row,
+            last_row,
+        )  # fmt: skip
         finished(state)
 
 

@@ -23,6 +23,9 @@ PANEL = 16
 BLOCK_BYTES = {8: 512, 4: 256}
 """A panel's codes of one block of 32."""
 
+LINE = 64
+"""Bytes of a cache line, or a part of one."""
+
 SCALE_BYTES = 32
 """A panel's scales of one block, bfloat16."""
 
@@ -149,12 +152,12 @@ def _neighbours(builder: Builder, some: Value, others: Value) -> Value:
 class _Emitter:
     """Writes one tile. Addresses and sizes are 64-bit values; see `make_tile` for their order."""
 
-    def __init__(self, builder: Builder, arguments: Sequence[Value], bits: int) -> None:
+    def __init__(self, builder: Builder, arguments: Sequence[Value], bits: int, lines: int) -> None:
         self._b = builder
-        self._bits = bits
+        self._bits, self._lines = bits, lines
         (
             self._codes, self._scales, self._rows, self._row_scales, self._row_starts,
-            self._out, self._blocks, self._outs,
+            self._out, self._blocks, self._outs, self._next,
         ) = arguments  # fmt: skip
 
     def number(self, value: int) -> Value:
@@ -190,6 +193,9 @@ class _Emitter:
             )
             for p in range(panels)
         ]
+        soon = self.plus(self._next, block, LINE * self._lines)
+        for line in range(self._lines):
+            self._fetch(b.add(soon, self.number(LINE * line)))
         bytes_of = [self.plus(self._rows, at, 32) for at in places]
         for load_at, groups in self._groups():
             held = [load(b, b.add(start, self.number(load_at)), _LANES_I32, 64) for start in codes]
@@ -208,6 +214,12 @@ class _Emitter:
                 product = b.fmul(b.sitofp(sums[r][p], _LANES_F32), scale)
                 product = b.fmul(product, splat(b, by, PANEL))
                 b.store(b.fadd(b.load(totals[r][p]), product), totals[r][p])
+
+    def _fetch(self, address: Value) -> None:
+        """Ask for memory that will be read soon; it may lie behind the end of what there is."""
+        byte = self._b.inttoptr(address, _I8.as_pointer())
+        how = [ir.Constant(_I32, word) for word in (0, 3, 1)]  # to read, in the nearest cache, data
+        call(self._b, "llvm.prefetch.p0", ir.VoidType(), [byte, *how])
 
     def _groups(self) -> list[tuple[int, list[tuple[int, int]]]]:
         """(place of 64 bytes, the groups of 4 numbers in it and their shifts)."""
@@ -228,9 +240,13 @@ class _Emitter:
         return self._b.bitcast(self._b.shl(wide, constant(_LANES_I32, 16)), _LANES_F32)
 
 
-def make_tile(rows: int, panels: int, bits: int) -> Callable[..., None]:
+def make_tile(rows: int, panels: int, bits: int, lines: int = 0) -> Callable[..., None]:
     """A function for numba's code: tile(codes, scales, rows, row scales, row starts, out, blocks,
-    outs), all integers. `outs` is the width of a row of the output; panels lie behind each other.
+    outs, soon), all integers. `outs` is the width of a row of the output; panels lie behind each
+    other.
+
+    Each block asks for so many cache `lines` of what lies at `soon` and a later tile reads: many
+    rows compute too long for the processor to look that far ahead by itself.
 
     A row's start is -128 (int4: -8) times the sum of its block: what unsigned codes add too much.
     """
@@ -238,12 +254,12 @@ def make_tile(rows: int, panels: int, bits: int) -> Callable[..., None]:
     @emitted
     def tile(
         _context: Any, codes: Any, scales: Any, given: Any, by: Any, starts: Any, out: Any,
-        blocks: Any, outs: Any,
+        blocks: Any, outs: Any, soon: Any,
     ) -> Any:  # fmt: skip
-        signature = types.void(codes, scales, given, by, starts, out, blocks, outs)
+        signature = types.void(codes, scales, given, by, starts, out, blocks, outs, soon)
 
         def emit(context: Any, builder: Builder, _signature: Any, arguments: Any) -> Value:
-            _Emitter(builder, arguments, bits).emit(rows, panels)
+            _Emitter(builder, arguments, bits, lines).emit(rows, panels)
             return context.get_dummy_value()
 
         return signature, emit
