@@ -28,7 +28,7 @@ from manyhands.domain.span import Span
 from manyhands.domain.weight_format import INTEGER_FORMATS, weight_format
 from manyhands.engine import integers
 from manyhands.engine.blocks import BlockEngine, Part
-from manyhands.engine.compiled import kernels_serve, new_crew
+from manyhands.engine.compiled import kernel_set, new_crew
 from manyhands.engine.engine import Output, Weights
 from manyhands.engine.integers import Integers, integers_of
 from manyhands.engine.kv_cache import KvCache
@@ -131,8 +131,8 @@ def profile(weights: str, weight_format: str, wire_codec: str, dtype: DtypeName)
     if weight_format in INTEGER_FORMATS:
         return integers.profile(weights, weight_format, "torch", ARITHMETIC, torch.__version__)
     layout = "onednn-packed" if is_packed(_DTYPES[dtype]) else "aten"
-    if dtype == "bf16" and kernels_serve():
-        layout += "-rows"  # attention by our own kernel
+    if dtype == "bf16":
+        layout += f"-{kernel_set()}"  # whose attention
     return Profile(
         weights=weights,
         weight_format=weight_format,
