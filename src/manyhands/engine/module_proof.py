@@ -104,7 +104,7 @@ def _is_by_token(twin: Any, plan: Plan) -> bool:
         return False
     with torch.inference_mode():
         ids = torch.tensor([tokens(0, END)])
-        truth = scores_of(twin(**asked(twin, plan, ids)))[0]
+        truth = scores_of(twin(**asked(twin, plan, ids, READ)))[0]
     for by_token in (False, True):
         said = torch.cat(whole(twin, replace(plan, by_token=by_token))[:-AGAIN])
         if error(said, truth) <= MOST_DRIFT:
@@ -177,7 +177,7 @@ def ways_to_cut(spec: ModelSpec, plan: Plan) -> Iterator[list[Span]]:
     layers = len(spec.layers)
     third = max(1, (layers - 2) // 3)
     inner = sorted({1 + third, layers - 1 - third})
-    read = 0 if plan.encoder is None else 1 + layers - 2 - len(plan.cut.blocks)
+    read = 0 if plan.encoder is None else layers - 1 - len(plan.cut.blocks)
     many = sorted({0, 1, read, *inner, layers - 1, layers})
     for ends in ([0, layers], [0, *inner, layers], many):
         yield [Span(a, b) for a, b in itertools.pairwise(ends)]
@@ -209,22 +209,21 @@ def tokens(first: int, last: int) -> tuple[int, ...]:
     return tuple((7 * place + 3) % 190 + 8 for place in range(first, last))
 
 
+READ = tokens(END, END + SOURCE)
+"""What an encoder-decoder is given to read."""
+
+
 @torch.inference_mode()
-def asked(twin: Any, plan: Plan, ids: Tensor) -> dict[str, Any]:
-    """What the library's model is asked with: the tokens, and what its encoder makes of the source.
+def asked(twin: Any, plan: Plan, ids: Tensor, source: Sequence[int]) -> dict[str, Any]:
+    """What the library's model is asked with: the tokens, and what its encoder makes of a source.
 
     The library's own generation asks so too.
     """
     if plan.encoder is None:
         return {"input_ids": ids, "return_dict": True}
-    _, given = feed(twin.get_encoder(), plan.encoder, torch.tensor([source_of(plan)]), 0, None)
+    _, given = feed(twin.get_encoder(), plan.encoder, torch.tensor([source]), 0, None)
     encoded = twin.get_encoder()(**given)
     return {"encoder_outputs": encoded, "decoder_input_ids": ids, "return_dict": True}
-
-
-def source_of(plan: Plan) -> tuple[int, ...]:
-    """The text to be read, for a model that reads one."""
-    return () if plan.encoder is None else tokens(END, END + SOURCE)
 
 
 @torch.inference_mode()
@@ -236,7 +235,7 @@ def whole(twin: Any, plan: Plan) -> list[Tensor]:
         more = {} if plan.memory is None else {"use_cache": True}
         if plan.memory is not None and cache is not None:
             more[plan.memory] = cache
-        out = twin(**asked(twin, plan, torch.tensor([tokens(first, last)])), **more)
+        out = twin(**asked(twin, plan, torch.tensor([tokens(first, last)]), READ), **more)
         cache = None if plan.memory is None else out[plan.memory]
         given.append(scores_of(out)[0])
     return given if plan.memory is None else [*given, *given[-AGAIN:]]
@@ -247,7 +246,7 @@ def staged(spec: ModelSpec, cuts: Sequence[Span], plan: Plan, weights: Weights) 
     engines = [
         torch_modules.load(spec, span, weights, kv_bytes=KV_BYTES, plan=plan) for span in cuts
     ]
-    source = source_of(plan)
+    source = READ if plan.encoder is not None else ()
     for engine in engines:
         engine.open(_SESSION, len(source) + END)
     if source:
