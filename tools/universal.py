@@ -150,7 +150,9 @@ def try_family(family: str, named: str) -> Row:
 def _default(family: str) -> dict[str, Any]:
     if family == "encoder-decoder":
         decoder = {"model_type": "bert", "is_decoder": True, "add_cross_attention": True}
-        return CONFIG_MAPPING[family](encoder={"model_type": "bert"}, decoder=decoder).to_dict()
+        made: Any = CONFIG_MAPPING[family]
+        found: dict[str, Any] = made(encoder={"model_type": "bert"}, decoder=decoder).to_dict()
+        return found
     return CONFIG_MAPPING[family]().to_dict()
 
 

@@ -261,7 +261,7 @@ class Recovery:
         """
         ring = self._ring
         spans = replays(lengths, ring.confirmed)
-        size, source = ring.pace.tokens(ring.confirmed), ring.terms.source
+        size, source = ring.pace.tokens(ring.confirmed, ring.confirmed), ring.terms.source
         counts = [len(list(chunks(span.first, span.last, size, source))) for span in spans]
         ring.sequence = max(counts, default=0)
         for span, count in zip(spans, counts, strict=True):
