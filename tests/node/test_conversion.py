@@ -200,7 +200,7 @@ def test_a_format_this_version_does_not_know_is_named(copied, changes, told):
         Checkpoint.open(folder)
 
 
-@pytest.mark.parametrize("case", ["mixtral", "deepseek_v3", "bert"])
+@pytest.mark.parametrize("case", ["mixtral", "deepseek_v3"])
 def test_what_cannot_be_converted_yet_is_refused_before_anything_is_written(tmp_path, case):
     source = Checkpoint.open(tiny.make(case, tmp_path / case))
     with pytest.raises(NotServed, match="not converted"):

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Literal, get_args
 
 from manyhands.domain.model_spec import LayerSpec, LayoutKind, ModelSpec, TensorSource
+from manyhands.domain.tensor_frame import DTYPE_BYTES
 
 IntegerFormat = Literal["int8", "int4"]
 """What the matrices of a model are stored as; the rest keeps its dtype."""
@@ -39,13 +40,13 @@ _LAYOUTS: dict[LayoutKind, IntegerFormat] = {
     "int8_tied": "int8",
     "int4_blocks": "int4",
 }
-_BYTES = {"int8": 1 + 2 / SCALED, "int4": 0.5 + 2 / SCALED}
-_MATRICES = frozenset(
-    ("q", "k", "v", "o", "gate", "up", "down", "q_down", "q_up", "kv_down", "kv_up",
-     "shared.gate", "shared.up", "shared.down", "tokens", "head")
+_ENDS = frozenset(("tokens", "patches", "dense", "head"))
+"""int8 even where the blocks are int4: every token goes through them, and they are few."""
+
+_MATRICES = _ENDS | frozenset(
+    ("q", "k", "v", "o", "gate", "up", "down", "q_down", "q_up", "kv_down",
+     "shared.gate", "shared.up", "shared.down")
 )  # fmt: skip
-_ENDS = frozenset(("tokens", "head"))
-"""Rows of a vocabulary: int8 even where the blocks are int4, as every token goes through both."""
 
 
 def blocks_of(source: TensorSource) -> IntegerFormat | None:
@@ -78,9 +79,12 @@ def bytes_per_number(spec: ModelSpec, plain: float) -> float:
         for source in layer.tensors.values():
             if source.is_tied:
                 continue
-            form = blocks_of(source)
             total += source.elements
-            held += source.elements * (plain if form is None else _BYTES[form])
+            if blocks_of(source) is None:
+                held += source.elements * plain
+            else:
+                parts = codes_and_scales(source)
+                held += sum(DTYPE_BYTES[dtype_of(source, p) or ""] * p.elements for p in parts)
     return held / max(1.0, total)
 
 

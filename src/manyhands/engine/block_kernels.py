@@ -90,7 +90,7 @@ def open_product(
 @native
 def open_attention(
     state: int, queries: Any, keys: Any, values: Any, out: Any, scale: Any, sinks: Any,
-    position: int, window: int, unit_rows: int,
+    position: int, window: int, is_causal: bool, unit_rows: int,
 ) -> tuple[int, int]:  # fmt: skip
     """Prepare attention: see row_attention. `sinks` of no elements are none, `window` 0 is none."""
     number = close_to_all(state)
@@ -115,6 +115,7 @@ def open_attention(
     figure(state, 18, values.shape[2])
     figure(state, 19, window)
     figure(state, 20, unit_rows)
+    figure(state, 21, 0 if is_causal else keys.shape[1])
     units = keys.shape[0] * -(-queries.shape[0] // unit_rows)
     open_to_all(state, number, units)
     return number, units
@@ -219,7 +220,7 @@ def _share_attention(state: int, number: int) -> None:
         read(at + 120),
     )
     width, value_width = read(at + 128), read(at + 136)
-    window, unit_rows = read(at + 144), read(at + 152)
+    window, unit_rows, around = read(at + 144), read(at + 152), read(at + 160)
     groups = heads // kv_heads
     while True:
         unit = claimed(state, number)
@@ -229,6 +230,8 @@ def _share_attention(state: int, number: int) -> None:
         for token in range(first, min(first + unit_rows, tokens)):
             end = position + token + 1
             start = max(0, end - window) if window > 0 else 0
+            if around > 0:  # so many keys there are, and a query sees those behind it too
+                end = min(around, end + window - 1) if window > 0 else around
             for head in range(kv * groups, (kv + 1) * groups):
                 sink = read_float(sinks + 4 * head) if sinks != 0 else np.float32(-np.inf)
                 attend_one(

@@ -38,9 +38,10 @@ def attend(
     sinks: Float32 | None,
     crew: Crew | None,
 ) -> Float32:
-    """Causal attention: queries [T, H, W] at position …, keys [K, L, W], values -> [T, H, V].
+    """Attention: queries [T, H, W] at position …, keys [K, L, W], values -> [T, H, V].
 
-    `keys` begin at position 0. Memory may be strided, but for the last axis.
+    `keys` begin at position 0. Causal, a query sees the keys up to its own, else those on both
+    sides. Memory may be strided, but for the last axis.
     """
     is_wide = spec.head_dim % LANES == 0 and spec.v_head_dim % LANES == 0
     is_plain = spec.softcap is None and spec.alibi is None
@@ -48,7 +49,8 @@ def attend(
         return _one_by_one(queries, keys, values, position, spec, sinks)
     tokens = queries.shape[0]
     out = np.empty((tokens, spec.heads, spec.v_head_dim), np.float32)
-    seen = position + tokens if spec.window is None else min(spec.window, position + tokens)
+    most = keys.shape[1] if spec.window is None else spec.window * (1 if spec.causal else 2)
+    seen = min(most, keys.shape[1])
     unit_rows = max(1, UNIT_PAIRS // (seen * (spec.heads // spec.kv_heads)))
     number, units = crew.kernels.open_attention(
         crew.state,
@@ -60,6 +62,7 @@ def attend(
         held := _NONE if sinks is None else np.ascontiguousarray(sinks),
         position,
         spec.window or 0,
+        spec.causal,
         unit_rows,
     )
     crew.run(number, units)
@@ -75,10 +78,14 @@ def _one_by_one(
     spec: Attention,
     sinks: Float32 | None,
 ) -> Float32:
+    # copied: BLAS must be given every query's keys in the same form
+    around = None if spec.causal else (np.ascontiguousarray(keys), np.ascontiguousarray(values))
     rows = []
     for token in range(queries.shape[0]):
         at, end = position + token, position + token + 1
-        # copied: BLAS must be given every query's keys in the same form
-        seen = np.ascontiguousarray(keys[:, :end]), np.ascontiguousarray(values[:, :end])
+        seen = around or (
+            np.ascontiguousarray(keys[:, :end]),
+            np.ascontiguousarray(values[:, :end]),
+        )
         rows.append(numpy_math.attend(queries[token : token + 1], *seen, at, spec, sinks))
     return np.concatenate(rows)

@@ -18,13 +18,7 @@ import torch
 from torch import Tensor
 
 from manyhands.domain.device import Device
-from manyhands.domain.model_spec import (
-    BlockSpec,
-    EmbedSpec,
-    HeadSpec,
-    ModelSpec,
-    Rope,
-)
+from manyhands.domain.model_spec import BlockSpec, EmbedSpec, HeadSpec, ModelSpec, Rope
 from manyhands.domain.profile import Profile
 from manyhands.domain.span import Span
 from manyhands.domain.weight_format import INTEGER_FORMATS, weight_format
@@ -46,16 +40,18 @@ from manyhands.engine.layer_weights import (
 )
 from manyhands.engine.served import check_served
 from manyhands.engine.torch_ends import embed, head
-from manyhands.engine.torch_integers import attend_by_rows
+from manyhands.engine.torch_integers import attend_by_rows, in_vectors
 from manyhands.engine.torch_latent import attend_latent, split_latent
 from manyhands.engine.torch_linear import Linear, is_packed, low_precision_is_native
 from manyhands.engine.torch_math import (
     ARITHMETIC,
+    Apply,
     attend,
     attend_around,
     is_plain,
     mask_of,
     norm,
+    plainly,
     rotate,
     rotation,
 )
@@ -156,6 +152,7 @@ class _Step:
     ) -> None:
         self.parts = parts
         self.integers = whole
+        self.apply: Apply = plainly if whole is None else in_vectors
         counts = [len(part.token_ids) for part in parts]
         self.cuts = list(np.cumsum([0, *counts]).tolist())
         self.ones = 0  # parts in front that are one token with a memory
@@ -292,13 +289,13 @@ def _run_block(rows: Tensor, place: int, block: _Block, step: _Step) -> Tensor:
     if spec.flow == "parallel":
         seen = seen if weights.mlp_norm is None else norm(rows, spec.norm, weights.mlp_norm)
         rows = torch.add(rows, mixed, alpha=scale)
-        return rows.add_(_mlp(seen, block), alpha=scale)
+        return rows.add_(_mlp(seen, block, step), alpha=scale)
     if spec.flow == "post":
         rows = _norm(torch.add(rows, mixed, alpha=scale), spec, weights.attention_norm)
-        return _norm(torch.add(rows, _mlp(rows, block), alpha=scale), spec, weights.mlp_norm)
+        return _norm(torch.add(rows, _mlp(rows, block, step), alpha=scale), spec, weights.mlp_norm)
     rows = torch.add(seen if spec.residual_from_norm else rows, mixed, alpha=scale)
     seen = _norm(rows, spec, weights.mlp_norm)
-    return (seen if spec.residual_from_norm else rows).add_(_mlp(seen, block), alpha=scale)
+    return (seen if spec.residual_from_norm else rows).add_(_mlp(seen, block, step), alpha=scale)
 
 
 def _norm(rows: Tensor, spec: BlockSpec, weights: NormWeights[Tensor] | None) -> Tensor:
@@ -311,9 +308,9 @@ def _scaled(rows: Tensor, scale: Tensor | None) -> Tensor:
     return rows if scale is None else rows * scale
 
 
-def _mlp(rows: Tensor, block: _Block) -> Tensor:
+def _mlp(rows: Tensor, block: _Block, step: _Step) -> Tensor:
     weights = block.weights
-    out = _norm(feed(rows, weights.mlp), block.spec, weights.mlp_after_norm)
+    out = _norm(feed(rows, weights.mlp, step.apply), block.spec, weights.mlp_after_norm)
     return _scaled(out, weights.mlp_scale)
 
 
@@ -339,13 +336,13 @@ def _attention(rows: Tensor, place: int, block: _Block, step: _Step) -> Tensor:
     for index, part in enumerate(step.parts[ones:], ones):
         first, last = step.cuts[index], step.cuts[index + 1]
         known = _remember(part, place, block, keys[first:last], values[first:last])
-        if not spec.causal:
-            mixed.append(attend_around(queries[first:last], *known, spec, block.weights.sinks))
-            continue
         if step.integers is not None:
             mixed.append(
                 attend_by_rows(step.integers, queries[first:last], known, spec, block.weights.sinks)
             )
+            continue
+        if not spec.causal:
+            mixed.append(attend_around(queries[first:last], *known, spec, block.weights.sinks))
             continue
         mask = step.mask(index, spec.window)
         mixed.append(attend(queries[first:last], *known, mask, spec, block.weights.sinks))

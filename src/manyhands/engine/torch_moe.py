@@ -13,16 +13,20 @@ from torch.nn import functional
 from manyhands.domain.model_spec import Moe
 from manyhands.engine.expert_weights import MlpWeights, MoeWeights
 from manyhands.engine.torch_linear import Linear
-from manyhands.engine.torch_math import activate
+from manyhands.engine.torch_math import Apply, activate, plainly
 
 LEAST_SUM = 1e-20
 """Keeps a sum of weights that all are 0 from dividing by it."""
 
 
-def feed(rows: Tensor, weights: MlpWeights[Linear] | MoeWeights[Tensor, Linear]) -> Tensor:
+def feed(
+    rows: Tensor,
+    weights: MlpWeights[Linear] | MoeWeights[Tensor, Linear],
+    apply: Apply = plainly,
+) -> Tensor:
     """What a block's MLP, or mixture of them, makes of rows [N, D]."""
     if isinstance(weights, MlpWeights):
-        return weights.down(activate(weights.mlp_in(rows), weights.spec))
+        return weights.down(activate(weights.mlp_in(rows), weights.spec, apply))
     wide = rows.float()
     chosen, shares = route(wide, weights)
     out = torch.zeros_like(wide)
