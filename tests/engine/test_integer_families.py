@@ -8,15 +8,12 @@ import pytest
 import tiny
 from converted_cases import cosines, dequantised, folders_in
 from engine_cases import LOADS, session
+from manyhands.domain.span import Span
 from manyhands.engine.engine import Chunk
 from ordinary import ordinary, token_ids
 
 FORMS = ("int8", "int4")
-NOT_YET = frozenset(
-    case
-    for case, made in tiny.SPEAKERS.items()
-    if "Moe" in made.family or "Deepseek" in made.family
-) | {"mixtral", "mixtral-window", "gpt_oss", "olmoe", "dots1"}
+NOT_YET = frozenset(case for case in tiny.SPEAKERS if case.startswith("deepseek"))
 CASES = [
     pytest.param(case, marks=pytest.mark.slow) if case in tiny.SLOW else case
     for case in tiny.ALL
@@ -37,8 +34,8 @@ def given(spec, count, seed=0):
     return (0,) * spec.context, ordinary(patches.squares, patches.elements, seed=seed)
 
 
-def loaded(engine, spec, weights):
-    return LOADS[engine](spec, spec.span, weights, kv_bytes=1 << 24)
+def loaded(engine, spec, weights, span=None):
+    return LOADS[engine](spec, span or spec.span, weights, kv_bytes=1 << 24)
 
 
 def rows_of(output):
@@ -54,16 +51,21 @@ def bits(output):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("case", CASES)
-def test_both_engines_are_near_the_same_numbers_in_float32(folders, case, form):
+def test_each_layer_is_near_the_same_numbers_in_float32_on_both_engines(folders, case, form):
+    """Of a mixture a row here and there falls to another expert, as two scores are almost equal."""
     plain, made = folders(case, form)
     made.check()
-    text, image = given(made.spec, 33)
-    expected = rows_of(loaded("numpy", *dequantised(plain, made)).forward(text, image))
-    for engine in LOADS:
-        model = loaded(engine, made.spec, made.read)
-        got = rows_of(model.forward(text, image))
-        assert np.median(cosines(got, expected)) > 0.99
-        assert cosines(got, expected).min() > 0.9
+    text, hidden = given(made.spec, 33)
+    spec, weights = dequantised(plain, made)
+    for layer in range(len(spec.layers)):
+        span = Span(layer, layer + 1)
+        expected = loaded("numpy", spec, weights, span).forward(text, hidden)
+        is_mixed = layer in range(1, len(spec.blocks) + 1) and spec.blocks[layer - 1].moe
+        for engine in LOADS:
+            got = loaded(engine, made.spec, made.read, span).forward(text, hidden)
+            near = cosines(rows_of(got), rows_of(expected)) > 0.99
+            assert near.mean() >= (0.9 if is_mixed else 1.0), f"{engine}, layer {layer}"
+        hidden = expected.hidden
 
 
 @pytest.mark.parametrize("engine", LOADS)

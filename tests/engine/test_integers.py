@@ -13,7 +13,7 @@ from manyhands.errors import BadSetting
 from ordinary import token_ids
 
 CASES = ("llama-tied", "qwen3", "mistral-window", "llama-bias")
-KINDS = ("llama-tied", "bert", "modernbert")
+KINDS = ("llama-tied", "bert", "modernbert", "mixtral", "qwen2_moe", "gpt_oss", "dots1")
 A = session(1)
 
 

@@ -45,7 +45,8 @@ _ENDS = frozenset(("tokens", "patches", "dense", "head"))
 
 _MATRICES = _ENDS | frozenset(
     ("q", "k", "v", "o", "gate", "up", "down", "q_down", "q_up", "kv_down",
-     "shared.gate", "shared.up", "shared.down")
+     "shared.gate", "shared.up", "shared.down",
+     "experts.gate", "experts.up", "experts.gate_up", "experts.down")
 )  # fmt: skip
 
 
@@ -61,15 +62,21 @@ def weight_format(spec: ModelSpec) -> IntegerFormat | None:
 
 
 def codes_and_scales(source: TensorSource) -> tuple[TensorSource, TensorSource]:
-    """The two stored tensors behind a matrix in blocks."""
-    form = blocks_of(source)
-    rows, width = source.shape
+    """The two stored tensors behind a matrix in blocks, or behind one for each expert.
+
+    Of one expert that was cut out, its part of each.
+    """
+    *front, width = source.shape
     blocks = -(-width // SCALED)
-    codes = blocks * (SCALED if form == "int8" else SCALED // 2)
-    return (
-        TensorSource(source.names[:1], (rows, codes)),
-        TensorSource(source.names[1:], (rows, blocks)),
-    )
+    codes = blocks * (SCALED if blocks_of(source) == "int8" else SCALED // 2)
+    stored = ((source.names[:1], codes), (source.names[1:], blocks))
+    one = source.last - source.first
+    if one > 0:
+        where = source.first, source.last, source.of
+        cut = [TensorSource(name, (one, *front, last), "rows", *where) for name, last in stored]
+        return cut[0], cut[1]
+    whole = [TensorSource(name, (*front, last)) for name, last in stored]
+    return whole[0], whole[1]
 
 
 def bytes_per_number(spec: ModelSpec, plain: float) -> float:
@@ -111,10 +118,14 @@ def converted(spec: ModelSpec, form: IntegerFormat | None) -> ModelSpec:
 def _restated(
     place: int, name: str, source: TensorSource, form: IntegerFormat | None
 ) -> TensorSource:
-    """Where a tensor stands in a converted folder; a tied head stands where the embedding does."""
+    """Where a tensor stands in a converted folder; a tied head stands where the embedding does.
+
+    What there is of each expert is one tensor, expert after expert.
+    """
     at = "0.tokens" if source.is_tied else f"{place}.{name}"
-    if form is None or name not in _MATRICES or len(source.shape) != 2:
-        return TensorSource((at,), source.shape, "tied" if source.is_tied else "plain")
+    if form is None or name not in _MATRICES:
+        plain: LayoutKind = "expert_stack" if name.startswith("experts.") else "plain"
+        return TensorSource((at,), source.shape, "tied" if source.is_tied else plain)
     layout: LayoutKind = "int8_blocks" if form == "int8" or name in _ENDS else "int4_blocks"
     if source.is_tied:
         layout = "int8_tied"

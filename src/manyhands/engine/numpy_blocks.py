@@ -50,6 +50,7 @@ from manyhands.engine.numpy_ends import embed, head
 from manyhands.engine.numpy_latent import attend_latent, split_latent
 from manyhands.engine.numpy_math import ARITHMETIC, attend, norm, rotate, rotation
 from manyhands.engine.numpy_moe import feed
+from manyhands.engine.row_linear import RowLinear
 from manyhands.engine.served import check_served
 from manyhands.engine.weights import read_float32, stack_float32
 from manyhands.errors import BadSetting
@@ -145,6 +146,11 @@ class _Reader:
 
     def wide(self, source: TensorSource) -> Float32:
         return self._held(read_float32(source, self._weights))
+
+    def wide_linear(self, matrix: TensorSource, bias: TensorSource | None) -> Linear:
+        held = None if bias is None else self.wide(bias)
+        made = _Linear if self._integers is None else RowLinear
+        return made(self.wide(matrix), held)
 
     def linear(
         self, matrices: Sequence[TensorSource], biases: Sequence[TensorSource | None]

@@ -1,7 +1,7 @@
 """Converts a model folder into one of our own layout: matrices in blocks of integers, or bfloat16.
 
-Joins `store` (files) with `engine` (what stored tensors mean). Some rows of a matrix are in memory
-at a time, where its file has them beside each other, else one matrix.
+Joins `store` (files) with `engine` (what stored tensors mean). Of a matrix some rows are in memory
+at a time, where its file has them beside each other; of experts one; else one matrix.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from manyhands.codec import plain
 from manyhands.codec.weight_blocks import Bits, packed, quantise
 from manyhands.domain.model_spec import ModuleSpec, TensorSource
-from manyhands.domain.stored_parts import stored_parts
+from manyhands.domain.stored_parts import expert_count, expert_of, stored_parts
 from manyhands.domain.weight_format import (
     METHOD,
     VERSION,
@@ -66,9 +66,9 @@ def convert(source: Checkpoint, form: StoredFormat, target: Path, told: Told) ->
             "own code, which multiplies no integers; run the model as it was published"
         )
     for block in source.spec.blocks:
-        if block.moe is not None or block.attention.latent is not None:
+        if block.attention.latent is not None:
             raise NotServed(
-                f"{source.folder}: mixtures of experts and latent attention are not "
+                f"{source.folder}: latent attention is not "
                 "converted by this version; run the model as it was published"
             )
     spec = converted(source.spec, None if form == "bf16" else form)
@@ -101,9 +101,9 @@ def convert(source: Checkpoint, form: StoredFormat, target: Path, told: Told) ->
 
 
 def _dtype(source: Checkpoint, old: TensorSource, form: StoredFormat) -> str:
-    """What a tensor that does not become blocks is kept as."""
+    """What a tensor that does not become blocks is kept as: bfloat16 what others quantised."""
     dtype = "BF16" if form == "bf16" else source.dtype(old.names[0])
-    return dtype if dtype in ("F32", "F16", "BF16") else "F32"
+    return dtype if dtype in ("F32", "F16", "BF16") else "BF16"
 
 
 def _parts(
@@ -116,16 +116,15 @@ def _parts(
     form = blocks_of(new)
     pieces = _pieces(source, old, told)
     if form is None:
-        yield (_plain(numbers, dtype) for numbers in pieces)
+        yield (_plain(numbers, dtype) for _, numbers in pieces)
         return
     scales: list[memoryview] = []
 
     def codes() -> Iterator[memoryview]:
-        for numbers in pieces:
+        for name, numbers in pieces:
             try:
                 blocks = quantise(numbers, _BITS[form])
             except UserError as error:
-                name = old.names[0]
                 raise CheckpointError(f"{source.folder}: tensor {name!r}: {error}") from error
             scales.append(_bytes(blocks.scales))
             yield _bytes(packed(blocks))
@@ -134,27 +133,36 @@ def _parts(
     yield scales
 
 
-def _pieces(source: Checkpoint, old: TensorSource, told: Told) -> Iterator[NDArray[np.float32]]:
-    """A tensor's numbers, some rows at a time."""
-    step = max(1, PIECE_ELEMENTS // math.prod(old.shape[1:]))
-    for some in _cuts(old, step):
+def _pieces(
+    source: Checkpoint, old: TensorSource, told: Told
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """A tensor's numbers, some rows at a time, and the name that they have in the file."""
+    for some in _cuts(old):
         before = source.bytes_read
         numbers = read_float32(some, source.read)
         told(source.bytes_read - before)
+        step = _rows_of_a_piece(some)
         for first in range(0, numbers.shape[0], step):
-            yield numbers[first : first + step]
+            yield some.names[0], numbers[first : first + step]
 
 
-def _cuts(old: TensorSource, step: int) -> Iterator[TensorSource]:
-    """A tensor as its file gives it: a plain one `step` rows at a time."""
-    if old.layout != "plain":
+def _cuts(old: TensorSource) -> Iterator[TensorSource]:
+    """A tensor as its file gives it: one expert at a time, of a plain matrix some rows."""
+    experts, rows, step = expert_count(old), old.shape[0], _rows_of_a_piece(old)
+    if experts:
+        for expert in range(experts):
+            yield from _cuts(expert_of(old, expert))
+    elif old.layout != "plain":
         yield old
-        return
-    rows = old.shape[0]
-    for first in range(0, rows, step):
-        last = min(first + step, rows)
-        shape = (last - first, *old.shape[1:])
-        yield replace(old, layout="rows", shape=shape, first=first, last=last, of=rows)
+    else:
+        for first in range(0, rows, step):
+            last = min(first + step, rows)
+            shape = (last - first, *old.shape[1:])
+            yield replace(old, layout="rows", shape=shape, first=first, last=last, of=rows)
+
+
+def _rows_of_a_piece(source: TensorSource) -> int:
+    return max(1, PIECE_ELEMENTS // math.prod(source.shape[1:]))
 
 
 def _plain(numbers: NDArray[np.float32], dtype: str) -> memoryview:
