@@ -13,11 +13,8 @@ from manyhands.engine.engine import Chunk
 from ordinary import ordinary, token_ids
 
 FORMS = ("int8", "int4")
-NOT_YET = frozenset(case for case in tiny.SPEAKERS if case.startswith("deepseek"))
 CASES = [
-    pytest.param(case, marks=pytest.mark.slow) if case in tiny.SLOW else case
-    for case in tiny.ALL
-    if case not in NOT_YET
+    pytest.param(case, marks=pytest.mark.slow) if case in tiny.SLOW else case for case in tiny.ALL
 ]
 
 

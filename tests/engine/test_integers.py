@@ -13,7 +13,10 @@ from manyhands.errors import BadSetting
 from ordinary import token_ids
 
 CASES = ("llama-tied", "qwen3", "mistral-window", "llama-bias")
-KINDS = ("llama-tied", "bert", "modernbert", "mixtral", "qwen2_moe", "gpt_oss", "dots1")
+KINDS = (
+    *("llama-tied", "bert", "modernbert", "mixtral", "qwen2_moe", "gpt_oss", "dots1"),
+    *("deepseek_v2", "deepseek_v3-yarn"),
+)
 A = session(1)
 
 

@@ -99,8 +99,6 @@ def test_a_quantised_checkpoint_speaks_as_transformers_does(case, load):
 def test_it_converts_to_the_blocks_of_the_numbers_it_stands_for(case, tmp_path, form):
     folder, _ = case
     source = Checkpoint.open(folder)
-    if any(block.attention.latent for block in source.spec.blocks):
-        pytest.skip("latent attention is not converted yet")
     told = []
     convert(source, form, tmp_path / form, told.append)
     assert sum(told) == source.stored_bytes(source.spec.span)

@@ -1,8 +1,10 @@
 """A converted folder opens without a flag, means the same, and is refused when it is not whole."""
 
+import copy
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import tiny
 from converted_cases import folders_in, whole
 from engine_cases import LOADS
 from manyhands.codec.weight_blocks import dequantise, quantise
+from manyhands.domain.model_spec import LayerSpec, ModuleSpec
 from manyhands.domain.settings import Settings
 from manyhands.domain.weight_format import bytes_per_number, weight_format
 from manyhands.errors import CheckpointError, NotServed
@@ -24,8 +27,11 @@ from manyhands.store.safetensors_header import read_header
 from ordinary import token_ids
 
 FORMS = ("int8", "int4", "bf16")
-KINDS = ("llama-tied", "llama-bias", "gpt2", "bert", "vit", "mixtral", "gpt_oss", "qwen2_moe")
-KEPT = ("router", "shared.scale", "positions", "token_types", "class_token", ".bias")
+KINDS = (
+    *("llama-tied", "llama-bias", "gpt2", "bert", "vit", "mixtral", "gpt_oss", "qwen2_moe"),
+    *("deepseek_v2", "deepseek_v3"),
+)
+KEPT = ("router", "shared.scale", "positions", "token_types", "class_token", "kv_up", ".bias")
 """Tables of more than one row that do not become blocks."""
 
 
@@ -132,7 +138,17 @@ def test_experts_in_stacks_become_the_folder_of_those_by_themselves(folders, tmp
 
 
 @pytest.mark.parametrize(
-    "case", ["llama-bias", "qwen2-tied", "llama-sharded", "mixtral", "gpt_oss", "dots1", "bert"]
+    "case",
+    [
+        "llama-bias",
+        "qwen2-tied",
+        "llama-sharded",
+        "mixtral",
+        "gpt_oss",
+        "dots1",
+        "deepseek_v3",
+        "bert",
+    ],
 )
 def test_bfloat16_of_bfloat16_is_the_same_model(tmp_path, case):
     source = Checkpoint.open(tiny.make(case, tmp_path / "m", dtype="bfloat16"))
@@ -273,9 +289,12 @@ def test_a_format_this_version_does_not_know_is_named(copied, changes, told):
         Checkpoint.open(folder)
 
 
-@pytest.mark.parametrize("case", ["deepseek_v3"])
-def test_what_cannot_be_converted_yet_is_refused_before_anything_is_written(tmp_path, case):
-    source = Checkpoint.open(tiny.make(case, tmp_path / case))
-    with pytest.raises(NotServed, match="not converted"):
-        convert(source, "int8", tmp_path / "new", lambda _: None)
+def test_a_model_run_by_transformers_own_code_is_refused_before_anything_is_written(
+    source, tmp_path
+):
+    other = copy.copy(source)
+    _, *layers = source.spec.layers
+    other.spec = replace(source.spec, layers=(LayerSpec(ModuleSpec("embed"), {}), *layers))
+    with pytest.raises(NotServed, match=r"has no family file.*multiplies no integers"):
+        convert(other, "int8", tmp_path / "new", lambda _: None)
     assert not (tmp_path / "new").exists()

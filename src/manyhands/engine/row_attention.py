@@ -43,15 +43,17 @@ def attend(
     `keys` begin at position 0. Causal, a query sees the keys up to its own, else those on both
     sides. Memory may be strided, but for the last axis.
     """
-    is_wide = spec.head_dim % LANES == 0 and spec.v_head_dim % LANES == 0
+    width = values.shape[2]
+    is_wide = spec.head_dim % LANES == 0 and width % LANES == 0
     is_plain = spec.softcap is None and spec.alibi is None
     if crew is None or not is_wide or not is_plain:
         return _one_by_one(queries, keys, values, position, spec, sinks)
-    tokens = queries.shape[0]
-    out = np.empty((tokens, spec.heads, spec.v_head_dim), np.float32)
+    if keys.shape[0] == 1:  # a head each, so that threads share them
+        keys, values = _for_each_head(keys, spec.heads), _for_each_head(values, spec.heads)
+    out = np.empty((queries.shape[0], spec.heads, width), np.float32)
     most = keys.shape[1] if spec.window is None else spec.window * (1 if spec.causal else 2)
     seen = min(most, keys.shape[1])
-    unit_rows = max(1, UNIT_PAIRS // (seen * (spec.heads // spec.kv_heads)))
+    unit_rows = max(1, UNIT_PAIRS // (seen * (spec.heads // keys.shape[0])))
     number, units = crew.kernels.open_attention(
         crew.state,
         queries,
@@ -68,6 +70,11 @@ def attend(
     crew.run(number, units)
     del scale, held  # not before the job is done: it knows them by address
     return out
+
+
+def _for_each_head(only: Float32, heads: int) -> Float32:
+    """One key head [1, L, W] as so many of them, in the same memory."""
+    return np.lib.stride_tricks.as_strided(only, (heads, *only.shape[1:]), (0, *only.strides[1:]))
 
 
 def _one_by_one(

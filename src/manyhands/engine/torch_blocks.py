@@ -22,7 +22,7 @@ from manyhands.domain.model_spec import BlockSpec, EmbedSpec, HeadSpec, ModelSpe
 from manyhands.domain.profile import Profile
 from manyhands.domain.span import Span
 from manyhands.domain.weight_format import INTEGER_FORMATS, weight_format
-from manyhands.engine import integers
+from manyhands.engine import integers, torch_integers
 from manyhands.engine.blocks import BlockEngine, Part
 from manyhands.engine.engine import Output, Weights
 from manyhands.engine.expert_weights import LatentWeights
@@ -362,8 +362,11 @@ def _latent_attention(
         first, last = step.cuts[index], step.cuts[index + 1]
         new = known[first:last, None]
         memory, _ = _remember(part, place, block, new, new[..., :0])
-        mask = step.mask(index, None)
-        mixed.append(attend_latent(queries[first:last], memory[0], mask, latent))
+        seen = queries[first:last], memory[0]
+        if step.integers is not None:
+            mixed.append(torch_integers.attend_latent(step.integers, *seen, latent))
+        else:
+            mixed.append(attend_latent(*seen, step.mask(index, None), latent))
     return block.weights.o(mixed[0] if len(mixed) == 1 else torch.cat(mixed))
 
 

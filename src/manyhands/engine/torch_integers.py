@@ -12,7 +12,10 @@ import torch
 from torch import Tensor
 
 from manyhands.domain.model_spec import Attention
+from manyhands.engine.expert_weights import LatentWeights
 from manyhands.engine.integers import Integers
+from manyhands.engine.row_latent import attend_latent_by_rows
+from manyhands.engine.torch_linear import Linear
 
 LANES = 32
 """Numbers that torch works on at one time: two vectors of the widest processor."""
@@ -33,6 +36,14 @@ def attend_by_rows(
     position = keys.shape[1] - queries.shape[0]  # where a window cut keys off, from there
     held = None if sinks is None else sinks.numpy()
     mixed = whole.attend(queries.numpy(), keys.numpy(), values.numpy(), position, spec, held)
+    return torch.from_numpy(mixed.reshape(mixed.shape[0], -1))
+
+
+def attend_latent(
+    whole: Integers, queries: Tensor, known: Tensor, weights: LatentWeights[Tensor, Linear]
+) -> Tensor:
+    """Queries [T, H, nope + rope], the last T of the latents [L, R + rope] known -> [T, H * V]."""
+    mixed = attend_latent_by_rows(whole, queries.numpy(), known.numpy(), weights)
     return torch.from_numpy(mixed.reshape(mixed.shape[0], -1))
 
 

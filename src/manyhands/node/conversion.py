@@ -65,12 +65,6 @@ def convert(source: Checkpoint, form: StoredFormat, target: Path, told: Told) ->
             f"{source.folder}: {source.spec.family} has no family file and is run by transformers' "
             "own code, which multiplies no integers; run the model as it was published"
         )
-    for block in source.spec.blocks:
-        if block.attention.latent is not None:
-            raise NotServed(
-                f"{source.folder}: latent attention is not "
-                "converted by this version; run the model as it was published"
-            )
     spec = converted(source.spec, None if form == "bf16" else form)
     pairs: list[tuple[TensorSource, TensorSource]] = []
     for old, new in zip(source.spec.layers, spec.layers, strict=True):
