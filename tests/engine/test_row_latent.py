@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from engine_cases import HAS_NUMBA
 from manyhands.domain.latent import absorbed
 from manyhands.domain.model_spec import Attention, Latent
 from manyhands.engine import numpy_latent
-from manyhands.engine.compiled import kernels_serve, new_crew
+from manyhands.engine.compiled import new_crew
 from manyhands.engine.expert_weights import LatentWeights
 from manyhands.engine.integers import Integers
 from manyhands.engine.row_latent import attend_latent_by_rows
@@ -22,7 +23,7 @@ LATENTS = {
 def whole(request):
     if request.param == "numpy":
         return Integers(None)
-    if not kernels_serve():
+    if not HAS_NUMBA:
         pytest.skip("numba is not installed")
     return Integers(new_crew(2))
 

@@ -33,18 +33,21 @@ Builder = Any
 Value = Any
 
 
+def has_feature(*names: str) -> bool:
+    """True where numba compiles for a processor that has one of these, by LLVM's names."""
+    if config.CPU_FEATURES is not None:
+        return any(f"+{name}" in config.CPU_FEATURES.split(",") for name in names)
+    features = binding.get_host_cpu_features()
+    return any(features.get(name, False) for name in names)
+
+
 def instruction_set() -> str:
     """The best of vnni512, vnni256, avx2 and plain that numba compiles for here."""
-    if config.CPU_FEATURES is not None:
-        named = {name for name in config.CPU_FEATURES.split(",") if name.startswith("+")}
-    else:
-        features = binding.get_host_cpu_features()
-        named = {f"+{name}" for name, is_there in features.items() if is_there}
-    if "+avx512vnni" in named:
+    if has_feature("avx512vnni"):
         return "vnni512"
-    if "+avxvnni" in named:
+    if has_feature("avxvnni"):
         return "vnni256"
-    return "avx2" if "+avx2" in named else "plain"
+    return "avx2" if has_feature("avx2") else "plain"
 
 
 INSTRUCTIONS = instruction_set()
@@ -68,7 +71,8 @@ def load(builder: Builder, address: Value, form: Any, align: int) -> Value:
     return builder.load(builder.inttoptr(address, form.as_pointer()), align=align)
 
 
-def _call(builder: Builder, name: str, result: Any, arguments: Sequence[Value]) -> Value:
+def call(builder: Builder, name: str, result: Any, arguments: Sequence[Value]) -> Value:
+    """What one of the compiler's own functions gives."""
     form = ir.FunctionType(result, [argument.type for argument in arguments])
     return builder.call(cgutils.get_or_insert_function(builder.module, form, name), arguments)
 
@@ -92,7 +96,7 @@ def _in_halves(
         three = [_cut(builder, value, first, first + 8) for value in (total, one, other)]
         form = ir.VectorType(element, 256 // element.width)
         given = [three[0], *(builder.bitcast(value, form) for value in three[1:])]
-        halves.append(_call(builder, name, three[0].type, given))
+        halves.append(call(builder, name, three[0].type, given))
     return _joined(builder, *halves)
 
 
@@ -101,7 +105,7 @@ def dot(builder: Builder, total: Value, weights: Value, row: Value) -> Value:
     if INSTRUCTIONS == "vnni512":
         bytes_64 = ir.VectorType(_I8, 64)
         given = [total, builder.bitcast(weights, bytes_64), builder.bitcast(row, bytes_64)]
-        return _call(builder, "llvm.x86.avx512.vpdpbusd.512", _LANES_I32, given)
+        return call(builder, "llvm.x86.avx512.vpdpbusd.512", _LANES_I32, given)
     if INSTRUCTIONS == "vnni256":
         name = "llvm.x86.avx512.vpdpbusd.256"
         return _in_halves(builder, name, _I8, total, weights, row)
@@ -129,7 +133,7 @@ def _neighbours(builder: Builder, some: Value, others: Value) -> Value:
         for first in (0, 16):
             pair = [_cut(builder, value, first, first + 16) for value in (some, others)]
             form = ir.VectorType(_I32, 8)
-            halves.append(_call(builder, "llvm.x86.avx2.pmadd.wd", form, pair))
+            halves.append(call(builder, "llvm.x86.avx2.pmadd.wd", form, pair))
         return _joined(builder, *halves)
     wide = ir.VectorType(_I32, 2 * PANEL)
     products = builder.mul(builder.sext(some, wide), builder.sext(others, wide))

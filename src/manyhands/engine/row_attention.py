@@ -7,6 +7,7 @@ the last bits, and carry different names. Knows nothing of sessions.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,8 +26,11 @@ _NONE = np.empty(0, np.float32)
 LANES = 16
 """The kernel takes heads whose widths are multiples of this."""
 
-UNIT_PAIRS = 4096
+UNIT_PAIRS = 8192
 """About how many pairs of query and key one unit computes."""
+
+LEAST_ROWS = 4
+"""Queries that a unit has at least, where there are so many: as many share a key that is read."""
 
 
 def attend(
@@ -48,33 +52,56 @@ def attend(
     is_plain = spec.softcap is None and spec.alibi is None
     if crew is None or not is_wide or not is_plain:
         return _one_by_one(queries, keys, values, position, spec, sinks)
-    if keys.shape[0] == 1:  # a head each, so that threads share them
-        keys, values = _for_each_head(keys, spec.heads), _for_each_head(values, spec.heads)
+    around = 0 if spec.causal else keys.shape[1]
+    lies = *_place(keys), *_place(values)
+    parts = np.array([[0, queries.shape[0], position, *lies, around, 0]])
     out = np.empty((queries.shape[0], spec.heads, width), np.float32)
-    most = keys.shape[1] if spec.window is None else spec.window * (1 if spec.causal else 2)
-    seen = min(most, keys.shape[1])
-    unit_rows = max(1, UNIT_PAIRS // (seen * (spec.heads // keys.shape[0])))
+    if spec.kv_heads == 1 and spec.heads % LEAST_ROWS == 0:  # as several, so that threads share it
+        spec = replace(spec, kv_heads=spec.heads // LEAST_ROWS)
+    attend_parts(crew, queries, out, parts, spec, sinks)
+    return out
+
+
+def attend_parts(
+    crew: Crew,
+    queries: Float32,
+    out: Float32,
+    parts: NDArray[np.int64],
+    spec: Attention,
+    sinks: Float32 | None,
+    *,
+    halved: bool = False,
+) -> None:
+    """Attention of many sessions' queries [N, H, W] into `out` [N, H, V], by the kernel.
+
+    Each of `parts` is a session: see `block_kernels.open_attention`. `halved`: its keys and values
+    are bfloat16, and every 32 numbers of queries and `out` have the even ones first. They
+    must stay where they are until it returns.
+    """
+    seen = int((parts[:, 1] + parts[:, 2]).max())
+    seen = seen if spec.window is None else min(spec.window, seen)
+    groups = spec.heads // spec.kv_heads
+    unit_rows = max(-(-LEAST_ROWS // groups), UNIT_PAIRS // (seen * groups))
     number, units = crew.kernels.open_attention(
         crew.state,
+        halved,
         queries,
-        keys,
-        values,
         out,
+        parts,
+        spec.kv_heads,
         scale := np.array([spec.scale], np.float32),
         held := _NONE if sinks is None else np.ascontiguousarray(sinks),
-        position,
         spec.window or 0,
-        spec.causal,
         unit_rows,
     )
     crew.run(number, units)
     del scale, held  # not before the job is done: it knows them by address
-    return out
 
 
-def _for_each_head(only: Float32, heads: int) -> Float32:
-    """One key head [1, L, W] as so many of them, in the same memory."""
-    return np.lib.stride_tricks.as_strided(only, (heads, *only.shape[1:]), (0, *only.strides[1:]))
+def _place(array: Float32) -> tuple[int, int, int]:
+    """Where [K, L, W] lies: address, bytes from head to head, bytes from token to token."""
+    head, token, _ = array.strides
+    return array.ctypes.data, head if array.shape[0] > 1 else 0, token
 
 
 def _one_by_one(
