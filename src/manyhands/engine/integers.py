@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
 Float32 = NDArray[np.float32]
 
-ARITHMETIC = 2
-"""Names this arithmetic. Raise it with every change that can change a bit of a result."""
-
+ARITHMETIC = 3
+"""Names this arithmetic. Raise it with every change that can change a bit of a result.
+2: attention of queries that share keys. 3: torch's activations in whole vectors.
+"""
 
 ENGINES = ("numpy", "torch")
 TOLERANCE = 0.1
