@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,6 +10,7 @@ from manyhands.codec.weight_blocks import (
     BLOCK,
     code_bytes,
     dequantise,
+    nearest_bfloat16,
     packed,
     padded,
     quantise,
@@ -82,3 +84,15 @@ def test_what_no_integer_can_hold_is_refused(odd, bits):
     matrix[1, 39] = odd
     with pytest.raises(UserError, match="NaN or infinity"):
         quantise(matrix, bits)
+
+
+def test_the_nearest_bfloat16_is_torchs():
+    numbers = np.concatenate(
+        [
+            ordinary(5000, scale=1e3),
+            np.arange(0, 2**32, 65_521, dtype=np.uint32).view(np.float32),
+            np.array([np.inf, -np.inf, 3.4e38, 1e-45, 1.00390625, 1.01171875], np.float32),
+        ]
+    )
+    expected = torch.from_numpy(numbers).bfloat16().float().numpy()
+    np.testing.assert_array_equal(widened(nearest_bfloat16(numbers)), expected)

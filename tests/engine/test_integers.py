@@ -99,7 +99,7 @@ def test_the_model_still_means_the_same(folders, case):
     for engine in LOADS:
         got = loaded(engine, checkpoint).forward(text, None).scores
         cosine = cosines(got, plain)
-        assert cosine.min() > 0.95
+        assert cosine.min() > 0.93  # keys and values in bfloat16 cost 0.02 of it
         assert cosine.mean() > 0.99
 
 

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from engine_cases import HAS_NUMBA
+from manyhands.codec.weight_blocks import widened
 from manyhands.domain.model_spec import Attention
 from manyhands.engine import numpy_math
 from manyhands.engine.compiled import new_crew
-from manyhands.engine.row_attention import attend
+from manyhands.engine.row_attention import attend, kept
 from ordinary import ordinary
 
 FORMS = {
@@ -32,6 +33,12 @@ def crew(request):
     return new_crew(2)
 
 
+@pytest.fixture(params=["float32", "bfloat16"])
+def keep(request):
+    """How keys and values are kept."""
+    return kept if request.param == "bfloat16" else np.ascontiguousarray
+
+
 def case(spec, position, tokens):
     """Queries, and keys and values as they lie in a memory that has room for more."""
     room = position + tokens + 9
@@ -46,18 +53,21 @@ def case(spec, position, tokens):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("position", "tokens"), [(0, 1), (0, 20), (500, 9), (300, 1)])
-def test_it_is_what_numpy_computes(crew, form, position, tokens):
+def test_it_is_what_numpy_computes(crew, keep, form, position, tokens):
     spec = FORMS[form]
     queries, keys, values, sinks = case(spec, position, tokens)
-    got = attend(queries, keys, values, position, spec, sinks, crew)
+    got = attend(queries, keep(keys), keep(values), position, spec, sinks, crew)
+    if keep is kept:
+        keys, values = widened(kept(keys)), widened(kept(values))
     expected = numpy_math.attend(queries, keys, values, position, spec, sinks)
     np.testing.assert_allclose(got, expected, atol=5e-6)
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_querys_bits_do_not_depend_on_the_queries_beside_it(crew, form):
+def test_a_querys_bits_do_not_depend_on_the_queries_beside_it(crew, keep, form):
     spec = FORMS[form]
     queries, keys, values, sinks = case(spec, 290, 32)
+    keys, values = keep(keys), keep(values)
     together = attend(queries, keys, values, 290, spec, sinks, crew)
     for token in (0, 1, 7, 31):
         end = 290 + token + 1 if spec.causal else keys.shape[1]

@@ -70,9 +70,9 @@ def dequantise(blocks: WeightBlocks) -> NDArray[np.float32]:
     return np.ascontiguousarray(wide.reshape(rows, -1)[:, : blocks.width], np.float32)
 
 
-def widened(scales: NDArray[np.uint16]) -> NDArray[np.float32]:
+def widened(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
     """Bits of bfloat16 as float32."""
-    return (scales.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
 def packed(blocks: WeightBlocks) -> NDArray[np.int8] | NDArray[np.uint8]:
@@ -106,10 +106,12 @@ def _bfloat16_above(numbers: NDArray[np.float32]) -> NDArray[np.uint16]:
     return ((bits + np.uint32(0xFFFF)) >> np.uint32(16)).astype(np.uint16)
 
 
-def _nearest_bfloat16(numbers: NDArray[np.float32]) -> NDArray[np.uint16]:
+def nearest_bfloat16(numbers: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Bits of the bfloat16 nearest to each number, ties to the even one."""
     bits = numbers.astype(np.float32).view(np.uint32)
     even = (bits >> np.uint32(16)) & np.uint32(1)
-    return ((bits + np.uint32(0x7FFF) + even) >> np.uint32(16)).astype(np.uint16)
+    rounded = ((bits + np.uint32(0x7FFF) + even) >> np.uint32(16)).astype(np.uint16)
+    return np.where(np.isnan(numbers), np.uint16(0x7FC0), rounded)  # else one may carry over to 0
 
 
 _INT4_TRIES = tuple(np.float32(divisor) for divisor in (-8.0, -7.5, -7.0, -6.5, 7.5, 7.0, 8.5))
@@ -124,7 +126,7 @@ def _int4_scales(blocks: NDArray[np.float32]) -> NDArray[np.uint16]:
     least = np.full(extremes.shape, np.inf, np.float32)
     size = np.maximum(np.abs(extremes), np.finfo(np.float32).tiny)[..., None]
     for divisor in _INT4_TRIES:
-        scales = _nearest_bfloat16(extremes / divisor)
+        scales = nearest_bfloat16(extremes / divisor)
         wrong = _codes(blocks, scales, -8, 7) * widened(scales)[..., None] - blocks
         wrong /= size  # squares of huge and of tiny numbers are none
         error = np.square(wrong, out=wrong).sum(-1)

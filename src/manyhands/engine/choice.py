@@ -101,7 +101,7 @@ def _numpy(threads: int | None, spec: ModelSpec, weights: Weights) -> Kind:
         ),
         profile=lambda name: numpy_blocks.profile(name, _stored(spec, weights), "fp32"),
         bytes_per_number=bytes_per_number(spec, 4.0),
-        bytes_per_kv=4.0,
+        bytes_per_kv=4.0 if weight_format(spec) is None else 2.0,
     )
 
 
@@ -124,7 +124,7 @@ def _torch(dtype: str, threads: int | None, spec: ModelSpec, weights: Weights) -
         ),
         profile=lambda name: torch_blocks.profile(name, _stored(spec, weights), chosen, chosen),
         bytes_per_number=bytes_per_number(spec, held),
-        bytes_per_kv=held,
+        bytes_per_kv=held if weight_format(spec) is None else 2.0,
         on_start=on_start,
     )
 

@@ -19,14 +19,14 @@ from manyhands.engine.block_linear import Product
 from manyhands.engine.block_weights import BlockLinear, product_of, read_blocks, read_linear
 from manyhands.engine.compiled import kernel_set, new_crew
 from manyhands.engine.engine import Weights
-from manyhands.engine.row_attention import attend
+from manyhands.engine.row_attention import Kept, attend
 
 if TYPE_CHECKING:
     from manyhands.engine.crew import Crew
 
 Float32 = NDArray[np.float32]
 
-ARITHMETIC = 3
+ARITHMETIC = 4
 """Names this arithmetic. Raise it with every change that can change a bit of a result.
 2: attention of queries that share keys. 3: torch's activations in whole vectors.
 """
@@ -53,6 +53,11 @@ class Integers:
     def __init__(self, crew: Crew | None) -> None:
         self._crew = crew
 
+    @property
+    def crew(self) -> Crew | None:
+        """The threads that multiply, and attend."""
+        return self._crew
+
     def linear(
         self, matrices: Sequence[TensorSource], weights: Weights, bias: Float32 | None
     ) -> BlockLinear:
@@ -66,8 +71,8 @@ class Integers:
     def attend(
         self,
         queries: Float32,
-        keys: Float32,
-        values: Float32,
+        keys: Kept,
+        values: Kept,
         position: int,
         spec: Attention,
         sinks: Float32 | None,
@@ -95,7 +100,8 @@ def profile(
     return Profile(
         weights=weights,
         weight_format=form,
-        arithmetic=f"{form} x int8 -> int32 by blocks of 32, scaled and added in fp32; else fp32",
+        arithmetic=f"{form} x int8 -> int32 by blocks of 32, scaled and added in fp32; else fp32, "
+        "keys and values kept in bf16",
         kernels=f"{engine}-{form}-{ARITHMETIC}.{arithmetic}-{library}-{kernel_set()}",
         wire_codec="fp32",
         row_invariant=True,

@@ -49,6 +49,7 @@ from manyhands.engine.numpy_ends import embed, head
 from manyhands.engine.numpy_latent import attend_latent, split_latent
 from manyhands.engine.numpy_math import ARITHMETIC, attend, norm, rotate, rotation
 from manyhands.engine.numpy_moe import feed
+from manyhands.engine.row_attention import kept
 from manyhands.engine.row_latent import attend_latent_by_rows
 from manyhands.engine.row_linear import RowLinear
 from manyhands.engine.served import check_served
@@ -78,8 +79,16 @@ def load(
         names = ", ".join(options)
         raise BadSetting(f"numpy_blocks has no option {names}; it has device, threads")
     check_served(spec, span)
-    program = _Program(spec, span, weights, integers_of(spec, threads))
-    cache = KvCache(kv_bytes, 4, spec.context, _view)
+    whole = integers_of(spec, threads)
+    program = _Program(spec, span, weights, whole)
+    kept = np.dtype(np.float32 if whole is None else np.uint16)  # bits of bfloat16
+
+    def view(buffer: mmap, offset: int, shape: tuple[int, int, int]) -> Float32:
+        count = math.prod(shape)
+        flat = np.frombuffer(buffer, kept, count, offset) if count else np.empty(0, kept)
+        return flat.reshape(shape)
+
+    cache = KvCache(kv_bytes, kept.itemsize, spec.context, view)
     return BlockEngine(spec, span, program, cache, device)
 
 
@@ -96,12 +105,6 @@ def profile(weights: str, weight_format: str, wire_codec: str) -> Profile:
         row_invariant=False,  # BLAS chooses its order of additions by the number of rows
         tolerance=1e-4,
     )
-
-
-def _view(buffer: mmap, offset: int, shape: tuple[int, int, int]) -> Float32:
-    count = math.prod(shape)
-    flat = np.frombuffer(buffer, np.float32, count, offset) if count else np.empty(0, np.float32)
-    return flat.reshape(shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +301,10 @@ def _attention(
             cos, sin = _turn(spec.rope, part, turn)
             rotate(query, spec.rope, cos, sin)
             rotate(key, spec.rope, cos, sin)
-        known_keys, known_values = key.transpose(1, 0, 2), value.transpose(1, 0, 2)
+        known_keys: Any = key.transpose(1, 0, 2)
+        known_values: Any = value.transpose(1, 0, 2)
+        if whole is not None and spec.causal:
+            known_keys, known_values = kept(known_keys), kept(known_values)
         if part.blocks is not None:
             all_keys, all_values = part.blocks[place]
             all_keys[:, part.position : part.end] = known_keys
@@ -333,11 +339,14 @@ def _latent_attention(
     first = 0
     for part, turn in zip(parts, turns, strict=True):
         last = first + len(part.token_ids)
-        query, new = queries[first:last], known[first:last]
+        query = queries[first:last]
+        new: Any = known[first:last]
         if latent.spec.rope is not None:
             cos, sin = _turn(latent.spec.rope, part, turn)
             rotate(query[..., latent.latent.nope :], latent.spec.rope, cos, sin)
             rotate(new[:, None, latent.latent.kv_rank :], latent.spec.rope, cos, sin)
+        if whole is not None:
+            new = kept(new)
         if part.blocks is not None:
             memory, _ = part.blocks[place]
             memory[0, part.position : part.end] = new

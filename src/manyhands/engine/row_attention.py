@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from manyhands.codec.weight_blocks import nearest_bfloat16, widened
 from manyhands.domain.model_spec import Attention
 from manyhands.engine import numpy_math
 
@@ -24,7 +25,7 @@ Float32 = NDArray[np.float32]
 _NONE = np.empty(0, np.float32)
 
 LANES = 16
-"""The kernel takes heads whose widths are multiples of this."""
+"""The kernel takes heads whose widths are multiples of this, of bfloat16 of twice as much."""
 
 UNIT_PAIRS = 8192
 """About how many pairs of query and key one unit computes."""
@@ -33,10 +34,19 @@ LEAST_ROWS = 4
 """Queries that a unit has at least, where there are so many: as many share a key that is read."""
 
 
+Kept = Float32 | NDArray[np.uint16]
+"""Keys or values: float32, or the bits of bfloat16."""
+
+
+def kept(rows: Float32) -> NDArray[np.uint16]:
+    """New keys or values as they are kept, and seen by every query, their own included."""
+    return nearest_bfloat16(rows)
+
+
 def attend(
     queries: Float32,
-    keys: Float32,
-    values: Float32,
+    keys: Kept,
+    values: Kept,
     position: int,
     spec: Attention,
     sinks: Float32 | None,
@@ -47,19 +57,21 @@ def attend(
     `keys` begin at position 0. Causal, a query sees the keys up to its own, else those on both
     sides. Memory may be strided, but for the last axis.
     """
-    width = values.shape[2]
-    is_wide = spec.head_dim % LANES == 0 and width % LANES == 0
+    width, halved = values.shape[2], keys.dtype == np.uint16
+    lanes = 2 * LANES if halved else LANES
+    is_wide = spec.head_dim % lanes == 0 and width % lanes == 0
     is_plain = spec.softcap is None and spec.alibi is None
     if crew is None or not is_wide or not is_plain:
-        return _one_by_one(queries, keys, values, position, spec, sinks)
+        return _one_by_one(queries, _wide(keys), _wide(values), position, spec, sinks)
     around = 0 if spec.causal else keys.shape[1]
     lies = *_place(keys), *_place(values)
     parts = np.array([[0, queries.shape[0], position, *lies, around, 0]])
     out = np.empty((queries.shape[0], spec.heads, width), np.float32)
     if spec.kv_heads == 1 and spec.heads % LEAST_ROWS == 0:  # as several, so that threads share it
         spec = replace(spec, kv_heads=spec.heads // LEAST_ROWS)
-    attend_parts(crew, queries, out, parts, spec, sinks)
-    return out
+    given = _by_lanes(queries, (LANES, 2)) if halved else queries
+    attend_parts(crew, given, out, parts, spec, sinks, halved=halved)
+    return _by_lanes(out, (2, LANES)) if halved else out
 
 
 def attend_parts(
@@ -98,7 +110,19 @@ def attend_parts(
     del scale, held  # not before the job is done: it knows them by address
 
 
-def _place(array: Float32) -> tuple[int, int, int]:
+def _wide(rows: Kept) -> Float32:
+    if rows.dtype == np.uint16:
+        return widened(np.asarray(rows, np.uint16))
+    return np.asarray(rows, np.float32)
+
+
+def _by_lanes(rows: Float32, sides: tuple[int, int]) -> Float32:
+    """[N, H, W] with every 32 numbers, seen as a matrix of these sides, turned round."""
+    turned = rows.reshape(*rows.shape[:2], -1, *sides).swapaxes(-1, -2)
+    return np.ascontiguousarray(turned).reshape(rows.shape)
+
+
+def _place(array: Kept) -> tuple[int, int, int]:
     """Where [K, L, W] lies: address, bytes from head to head, bytes from token to token."""
     head, token, _ = array.strides
     return array.ctypes.data, head if array.shape[0] > 1 else 0, token

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from manyhands.engine.expert_weights import LatentWeights
 from manyhands.engine.integers import Integers
+from manyhands.engine.row_attention import Kept
 from manyhands.engine.row_linear import by_rows
 
 Float32 = NDArray[np.float32]
 
 
 def attend_latent_by_rows(
-    whole: Integers, queries: Float32, known: Float32, weights: LatentWeights[Any, Any]
+    whole: Integers, queries: Float32, known: Kept, weights: LatentWeights[Any, Any]
 ) -> Float32:
     """Queries [T, H, nope + rope], the last T of the latents [L, R + rope] known -> [T, H, V]."""
     rank, nope = weights.latent.kv_rank, weights.latent.nope

@@ -47,7 +47,9 @@ def attention(rows: Tensor, place: int, block: Block, step: Step) -> Tensor:
     if block.rope is not None:
         rotate(turned, block.rope, *step.turn(block.rope))
     queries, keys = turned[:, : spec.heads], turned[:, spec.heads :]
-    if step.crew is not None and is_for_kernel(spec, step.dtype):
+    if step.integers is not None and spec.causal:
+        keys, values = keys.bfloat16(), values.bfloat16()  # as they are kept
+    if step.crew is not None and is_for_kernel(spec, keys.dtype):
         given = queries, keys, values, block.weights.sinks
         return block.weights.o(
             attend_together(step.crew, step.parts, step.cuts, place, spec, *given)
@@ -87,6 +89,8 @@ def _latent_attention(
     for index, part in enumerate(step.parts):
         first, last = step.cuts[index], step.cuts[index + 1]
         new = known[first:last, None]
+        if step.integers is not None:
+            new = new.bfloat16()  # as it is kept
         memory, _ = _remember(part, place, block, new, new[..., :0])
         seen = queries[first:last], memory[0]
         if step.integers is not None:

@@ -80,8 +80,9 @@ def load(
     """See engine.Load. Computes, and keeps keys and values, in `dtype`: fp32, bf16, fp16 or auto.
 
     auto is the checkpoint's own dtype where the CPU multiplies it natively, else fp32, as with
-    integers. `threads` sets torch's threads for the calling thread, which must be the one that
-    computes later. Raises BadSetting for another dtype or option.
+    integers, which keep keys and values in bf16. `threads` sets torch's threads for the calling
+    thread, which must be the one that computes later. Raises BadSetting for another dtype or
+    option.
     """
     if options:
         names = ", ".join(options)
@@ -91,16 +92,21 @@ def load(
         torch.set_num_threads(threads)
     chosen = _DTYPES[resolve_dtype(dtype, spec, span, weights)]
     whole = integers_of(spec, threads)
-    crew = new_crew(torch.get_num_threads()) if chosen == torch.bfloat16 else None
+    if whole is not None:
+        crew, kept = whole.crew, torch.bfloat16
+    else:
+        crew, kept = None, chosen
+        if chosen == torch.bfloat16:
+            crew = new_crew(torch.get_num_threads())
     program = _Program(spec, span, TorchReader(weights, chosen, whole), chosen, whole, crew)
 
     def view(buffer: mmap, offset: int, shape: tuple[int, int, int]) -> Tensor:
         count = math.prod(shape)
         if not count:
-            return torch.empty(shape, dtype=chosen)
-        return torch.frombuffer(buffer, dtype=chosen, count=count, offset=offset).view(shape)
+            return torch.empty(shape, dtype=kept)
+        return torch.frombuffer(buffer, dtype=kept, count=count, offset=offset).view(shape)
 
-    cache = KvCache(kv_bytes, chosen.itemsize, spec.context, view)
+    cache = KvCache(kv_bytes, kept.itemsize, spec.context, view)
     return BlockEngine(spec, span, program, cache, device)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from manyhands.domain.model_spec import Attention
 from manyhands.engine.expert_weights import LatentWeights
 from manyhands.engine.integers import Integers
+from manyhands.engine.row_attention import Kept
 from manyhands.engine.row_latent import attend_latent_by_rows
 from manyhands.engine.torch_linear import Linear
 
@@ -35,15 +36,23 @@ def attend_by_rows(
     keys, values = known
     position = keys.shape[1] - queries.shape[0]  # where a window cut keys off, from there
     held = None if sinks is None else sinks.numpy()
-    mixed = whole.attend(queries.numpy(), keys.numpy(), values.numpy(), position, spec, held)
+    mixed = whole.attend(queries.numpy(), seen(keys), seen(values), position, spec, held)
     return torch.from_numpy(mixed.reshape(mixed.shape[0], -1))
+
+
+def seen(kept: Tensor) -> Kept:
+    """Keys or values for numpy, which has no bfloat16 and takes its bits."""
+    if kept.dtype == torch.bfloat16:
+        bits: Kept = kept.view(torch.uint16).numpy()
+        return bits
+    return kept.numpy()
 
 
 def attend_latent(
     whole: Integers, queries: Tensor, known: Tensor, weights: LatentWeights[Tensor, Linear]
 ) -> Tensor:
     """Queries [T, H, nope + rope], the last T of the latents [L, R + rope] known -> [T, H * V]."""
-    mixed = attend_latent_by_rows(whole, queries.numpy(), known.numpy(), weights)
+    mixed = attend_latent_by_rows(whole, queries.numpy(), seen(known), weights)
     return torch.from_numpy(mixed.reshape(mixed.shape[0], -1))
 
 

@@ -44,7 +44,8 @@ def attend_together(
 ) -> Tensor:
     """Rows `cuts` of all parts: queries [N, H, W], new keys and values [N, K, W] -> [N, H * V].
 
-    All in bfloat16. The new ones are remembered first, where there is a memory.
+    Keys and values are bfloat16, queries of any kind. The new ones are remembered first, where
+    there is a memory.
     """
     rows = queries.shape[0]
     table = np.empty((len(parts), 11), np.int64)
