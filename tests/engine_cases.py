@@ -5,6 +5,7 @@ stages = Stages(load, spec, weights, cuts)     # one engine a span, called one a
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +22,9 @@ LOADS = {"numpy": numpy_blocks.load, "torch": torch_blocks.load}
 """Every engine that must agree with transformers in float32."""
 
 KV_BYTES = 1 << 24
+
+HAS_NUMBA = importlib.util.find_spec("numba") is not None
+"""Where it is, kernels must serve: a test that skipped when they fail would hide it."""
 
 
 def session(number: int) -> SessionId:

@@ -7,9 +7,10 @@ import sys
 import numpy as np
 import pytest
 
+from engine_cases import HAS_NUMBA
 from manyhands.codec.weight_blocks import dequantise, quantise
 from manyhands.engine.block_linear import CompiledProduct, ReferenceProduct
-from manyhands.engine.compiled import CHILD, kernels_serve, new_crew
+from manyhands.engine.compiled import CHILD, new_crew
 from ordinary import ordinary
 
 SHAPES = [(16, 32), (40, 96), (100, 70), (257, 33)]
@@ -21,7 +22,7 @@ def make(request):
     """A function weights -> product."""
     if request.param == "numpy":
         return ReferenceProduct
-    if not kernels_serve():
+    if not HAS_NUMBA:
         pytest.skip("numba is not installed")
     crew = new_crew(2)
     return lambda weights: CompiledProduct(weights, crew)
@@ -69,7 +70,7 @@ def test_a_table_gives_the_rows_it_was_made_of(make, bits, shape):
 
 
 def test_memory_is_what_the_format_says():
-    if not kernels_serve():
+    if not HAS_NUMBA:
         pytest.skip("numba is not installed")
     crew = new_crew(1)
     for bits, of_one in ((8, 1 + 2 / 32), (4, 0.5 + 2 / 32)):

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 
+from engine_cases import HAS_NUMBA
 from manyhands.engine import compiled
 from manyhands.engine.block_linear import CompiledProduct
 from manyhands.engine.compiled import kernels_serve, new_crew, processors, trial
@@ -64,7 +65,7 @@ def test_without_numba_numpy_serves(anew, monkeypatch):
 
 
 def test_the_child_notices_wrong_products(monkeypatch):
-    if not kernels_serve():
+    if not HAS_NUMBA:
         pytest.skip("numba is not installed")
     from manyhands.engine import compiled_child
 
@@ -83,7 +84,7 @@ def test_the_child_notices_wrong_products(monkeypatch):
 
 
 def test_a_crew_has_a_thread_for_each_processor_unless_told():
-    if not kernels_serve():
+    if not HAS_NUMBA:
         pytest.skip("numba is not installed")
     assert new_crew(None).threads == processors() >= 1
     assert new_crew(3).threads == 3

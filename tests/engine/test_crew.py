@@ -7,12 +7,13 @@ import time
 import numpy as np
 import pytest
 
+from engine_cases import HAS_NUMBA
 from manyhands.codec.weight_blocks import quantise
 from manyhands.engine.block_linear import CompiledProduct, ReferenceProduct
-from manyhands.engine.compiled import kernels_serve, new_crew
+from manyhands.engine.compiled import new_crew
 from ordinary import ordinary
 
-pytestmark = pytest.mark.skipif(not kernels_serve(), reason="numba is not installed")
+pytestmark = pytest.mark.skipif(not HAS_NUMBA, reason="numba is not installed")
 
 
 def helpers():

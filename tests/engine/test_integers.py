@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 import tiny
-from engine_cases import LOADS, session
+from engine_cases import HAS_NUMBA, LOADS, session
 from manyhands.domain.span import Span
 from manyhands.engine import integers, numpy_blocks, torch_blocks
-from manyhands.engine.compiled import kernels_serve
 from manyhands.engine.engine import Chunk
 from manyhands.errors import BadSetting
 from manyhands.node.conversion import convert
@@ -38,7 +37,7 @@ def folders(tmp_path_factory):
 def kernels(request, monkeypatch):
     if request.param == "numpy":
         monkeypatch.setattr(integers, "new_crew", lambda threads: None)
-    elif not kernels_serve():
+    elif not HAS_NUMBA:
         pytest.skip("numba is not installed")
 
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from engine_cases import HAS_NUMBA
 from manyhands.domain.model_spec import Attention
 from manyhands.engine import numpy_math
-from manyhands.engine.compiled import kernels_serve, new_crew
+from manyhands.engine.compiled import new_crew
 from manyhands.engine.row_attention import attend
 from ordinary import ordinary
 
@@ -23,7 +24,7 @@ FORMS = {
 def crew(request):
     if request.param == "numpy":
         return None
-    if not kernels_serve():
+    if not HAS_NUMBA:
         pytest.skip("numba is not installed")
     return new_crew(2)
 

@@ -1,29 +1,34 @@
-"""Emits attention of one query head as vector instructions, through numba.
+"""Emits attention of a few query heads that share keys as vector instructions, through numba.
 
-Keys are taken in blocks of KEYS from the first one that the query sees, with a running maximum and
-mass, so a query's bits depend on the keys it sees and on nothing else: not on how many queries are
-computed with it. No fused multiply-add, and an exponential of its own: the same bits on every
-processor. Needs numba; `block_kernels` is the only one that asks for it.
+Keys are taken in blocks of KEYS from the first one that the queries see, with a running maximum and
+mass a query. A key that a query does not see weighs exactly 0, so its bits depend on the keys it
+sees and on nothing else: not on the queries in its tile. Keys and values are float32, or bfloat16
+widened as they are read. The exponential is our own, so bits are the same on every processor that
+has a fused multiply-add (FUSED). Needs numba; `block_kernels` is the only one that asks for it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from manyhands.engine.block_tile import PANEL, constant, load, splat
+from manyhands.engine.block_tile import PANEL, call, constant, has_feature, load, splat
 from manyhands.engine.native import emitted
 
 KEYS = 256
 """Keys whose scores exist at one time."""
 
+FUSED = has_feature("fma", "neon", "v", "vsx")
+"""Whether products are added without being rounded; elsewhere that would be a call a number."""
+
 _I32, _I64, _FLOAT = ir.IntType(32), ir.IntType(64), ir.FloatType()
 _I32S, _FLOATS = ir.VectorType(_I32, PANEL), ir.VectorType(_FLOAT, PANEL)
+_VECTOR = 4 * PANEL  # bytes
 _LEAST = -87.0
 """e to the power of less is not a normal float32, and counts as 0."""
 
@@ -59,15 +64,22 @@ def _lane_sums(builder: Builder, vectors: Sequence[Value]) -> Value:
     return left[0]
 
 
-def _folded(builder: Builder, vector: Value, join: Any) -> Value:
-    """All lanes joined to one number, halves first."""
-    step = PANEL // 2
+def _folded(builder: Builder, vector: Value, lanes: int, join: Any) -> list[Value]:
+    """Each group of so many lanes joined to one number, halves first."""
+    step = lanes // 2
     while step:
-        places = [(lane + step) % PANEL for lane in range(PANEL)]
+        places = [
+            group + (lane + step) % lanes
+            for group in range(0, PANEL, lanes)
+            for lane in range(lanes)
+        ]
         turned = builder.shuffle_vector(vector, vector, ir.Constant(_I32S, places))
         vector = join(vector, turned)
         step //= 2
-    return builder.extract_element(vector, ir.Constant(_I32, 0))
+    return [
+        builder.extract_element(vector, ir.Constant(_I32, group))
+        for group in range(0, PANEL, lanes)
+    ]
 
 
 def exponential(builder: Builder, power: Value) -> Value:
@@ -83,24 +95,40 @@ def exponential(builder: Builder, power: Value) -> Value:
     rest = builder.fsub(rest, builder.fmul(times, constant(_FLOATS, -2.12194440e-4)))
     result = constant(_FLOATS, _EXP[-1])
     for factor in reversed(_EXP[:-1]):
-        result = builder.fadd(builder.fmul(result, rest), constant(_FLOATS, factor))
+        result = _fused(builder, result, rest, constant(_FLOATS, factor))
     scale = builder.shl(builder.add(whole, constant(_I32S, 127)), constant(_I32S, 23))
     result = builder.fmul(result, builder.bitcast(scale, _FLOATS))
     return builder.select(is_in, result, constant(_FLOATS, 0.0))
 
 
-class _Emitter:
-    """Writes the attention of one query. Addresses, strides (bytes) and counts are 64-bit."""
+def _fused(builder: Builder, one: Value, other: Value, total: Value) -> Value:
+    """One times other, added to total."""
+    if FUSED:
+        return call(builder, "llvm.fma.v16f32", _FLOATS, [one, other, total])
+    return builder.fadd(builder.fmul(one, other), total)
 
-    def __init__(self, builder: Builder, arguments: Sequence[Value]) -> None:
-        self._b = builder
+
+class _Emitter:
+    """Writes the attention of a few queries. Addresses, strides (bytes), counts are 64-bit."""
+
+    def __init__(
+        self, builder: Builder, arguments: Sequence[Value], rows: int, halved: bool
+    ) -> None:
+        self._b, self._rows, self._halved = builder, rows, halved
+        self._queries, self._outs, self._counts, self._sinks = (
+            cgutils.unpack_tuple(builder, each, rows) for each in arguments[:4]
+        )
         (
-            self._query, self._width, self._keys, self._values, self._key_stride,
-            self._value_stride, self._count, self._value_width, self._out, self._scale, self._sink,
-        ) = arguments  # fmt: skip
-        self._scores = cgutils.alloca_once(builder, ir.ArrayType(_FLOAT, KEYS))
-        self._scores.align = 64
-        self._at = builder.ptrtoint(self._scores, _I64)
+            self._width, self._keys, self._key_row, self._values, self._value_row,
+            self._value_width, self._scale,
+        ) = arguments[4:]  # fmt: skip
+        self._at_once = PANEL // rows
+        self._wide = 2 if halved else 1  # vectors that come of one load
+        self._scores = []
+        for _ in range(rows):
+            scores = cgutils.alloca_once(builder, ir.ArrayType(_FLOAT, KEYS))
+            scores.align = _VECTOR
+            self._scores.append(builder.ptrtoint(scores, _I64))
 
     def number(self, value: int) -> Value:
         return ir.Constant(_I64, value)
@@ -108,148 +136,198 @@ class _Emitter:
     def least(self, one: Value, other: Value) -> Value:
         return self._b.select(self._b.icmp_signed("<", one, other), one, other)
 
-    def emit(self) -> None:
-        """The sink is a score that takes mass and gives nothing; minus infinity for none."""
-        b = self._b
-        best = cgutils.alloca_once_value(b, self._sink)
-        none = b.fcmp_ordered("==", self._sink, ir.Constant(_FLOAT, -math.inf))
-        mass = cgutils.alloca_once_value(
-            b, b.select(none, ir.Constant(_FLOAT, 0.0), ir.Constant(_FLOAT, 1.0))
-        )
-        self._columns(lambda at, lanes: self._store(at, [constant(_FLOATS, 0.0)] * lanes))
-        with cgutils.for_range_slice(b, self.number(0), self._count, self.number(KEYS)) as (
-            first,
-            _,
-        ):
-            count = self.least(b.sub(self._count, first), self.number(KEYS))
-            top = self._score(first, count)
-            before = b.load(best)
-            now = b.select(b.fcmp_ordered(">", top, before), top, before)
-            b.store(now, best)
-            shrink = b.extract_element(
-                exponential(b, splat(b, b.fsub(before, now), PANEL)), ir.Constant(_I32, 0)
-            )
-            b.store(b.fadd(b.fmul(b.load(mass), shrink), self._weigh(now)), mass)
-            self._columns(lambda at, lanes: self._mix(at, lanes, first, count, shrink))
-        whole = splat(b, b.load(mass), PANEL)
-        self._columns(
-            lambda at, lanes: self._store(
-                at, [b.fdiv(value, whole) for value in self._held(at, lanes)]
-            )
-        )
+    def larger(self, one: Value, other: Value) -> Value:
+        return self._b.select(self._b.fcmp_ordered(">", one, other), one, other)
 
-    def _score(self, first: Value, count: Value) -> Value:
+    def emit(self) -> None:
+        """A sink is a score that takes mass and gives nothing; minus infinity for none."""
+        b = self._b
+        best = [cgutils.alloca_once_value(b, sink) for sink in self._sinks]
+        mass = []
+        for sink in self._sinks:
+            none = b.fcmp_ordered("==", sink, ir.Constant(_FLOAT, -math.inf))
+            one, nothing = ir.Constant(_FLOAT, 1.0), ir.Constant(_FLOAT, 0.0)
+            mass.append(cgutils.alloca_once_value(b, b.select(none, nothing, one)))
+        self._columns(self._clear)
+        total = self._counts[0]
+        for count in self._counts[1:]:
+            total = b.select(b.icmp_signed(">", count, total), count, total)
+        with cgutils.for_range_slice(b, self.number(0), total, self.number(KEYS)) as (first, _):
+            count = self.least(b.sub(total, first), self.number(KEYS))
+            padded = b.and_(b.add(count, self.number(PANEL - 1)), self.number(-PANEL))
+            shrinks = []
+            for row, top in enumerate(self._score(first, count, padded)):
+                before = b.load(best[row])
+                now = self.larger(top, before)
+                b.store(now, best[row])
+                shrink = exponential(b, splat(b, b.fsub(before, now), PANEL))
+                shrinks.append(shrink)
+                kept = b.fmul(b.load(mass[row]), b.extract_element(shrink, ir.Constant(_I32, 0)))
+                b.store(b.fadd(kept, self._weigh(row, now, padded)), mass[row])
+            self._columns(lambda at, lanes: self._mix(at, lanes, first, count, shrinks))
+        wholes = [splat(b, b.load(each), PANEL) for each in mass]
+        self._columns(lambda at, lanes: self._share(at, lanes, wholes))
+
+    def _score(self, first: Value, count: Value, padded: Value) -> list[Value]:
         """Scores of `count` keys from `first` on into memory, -inf behind them; the highest."""
         b = self._b
         highest = cgutils.alloca_once_value(b, constant(_FLOATS, -math.inf))
-        with cgutils.for_range_slice(b, self.number(0), self.number(KEYS), self.number(PANEL)) as (
-            some, _,
-        ):  # fmt: skip
-            is_any = b.icmp_signed("<", some, count)
-            pointer = b.inttoptr(b.add(self._at, b.mul(some, self.number(4))), _FLOATS.as_pointer())
-            with b.if_else(is_any) as (then, otherwise):
-                with then:
-                    scores = self._products(first, some, count)
-                    b.store(scores, pointer, align=64)
-                    old = b.load(highest)
-                    b.store(b.select(b.fcmp_ordered(">", scores, old), scores, old), highest)
-                with otherwise:
-                    b.store(constant(_FLOATS, -math.inf), pointer, align=64)
+        b.store(constant(_FLOATS, -math.inf), highest)
+        seen = constant(_I32S, 0)
+        for row, limit in enumerate(self._counts):
+            # within [0, KEYS], so that 32 bits hold it
+            left = self.least(b.sub(limit, first), self.number(KEYS))
+            mine = [int(lane // self._at_once == row) for lane in range(PANEL)]
+            is_mine = ir.Constant(ir.VectorType(ir.IntType(1), PANEL), mine)
+            seen = b.select(is_mine, splat(b, b.trunc(left, _I32), PANEL), seen)
+        places = ir.Constant(_I32S, [lane % self._at_once for lane in range(PANEL)])
+        step = self.number(self._at_once)
+        with cgutils.for_range_slice(b, self.number(0), padded, step) as (some, _):
+            sums = b.fmul(self._products(first, some, count), splat(b, self._scale, PANEL))
+            place = b.add(places, splat(b, b.trunc(some, _I32), PANEL))
+            is_seen = b.icmp_signed("<", place, seen)
+            scores = b.select(is_seen, sums, constant(_FLOATS, -math.inf))
+            b.store(self.larger(scores, b.load(highest)), highest)
+            for row in range(self._rows):
+                self._keep(row, some, scores)
+        return _folded(b, b.load(highest), self._at_once, self.larger)
 
-        def larger(one: Value, other: Value) -> Value:
-            return b.select(b.fcmp_ordered(">", one, other), one, other)
-
-        return _folded(b, b.load(highest), larger)
+    def _keep(self, row: int, some: Value, scores: Value) -> None:
+        b, lanes = self._b, self._at_once
+        form = ir.VectorType(_FLOAT, lanes)
+        mine = ir.Constant(ir.VectorType(_I32, lanes), list(range(row * lanes, (row + 1) * lanes)))
+        address = b.add(self._scores[row], b.mul(some, self.number(4)))
+        pointer = b.inttoptr(address, form.as_pointer())
+        b.store(b.shuffle_vector(scores, scores, mine), pointer, align=4 * lanes)
 
     def _products(self, first: Value, some: Value, count: Value) -> Value:
+        """Each query times the keys from `some` on: the first query's products, then the next's."""
         b = self._b
         last = b.sub(count, self.number(1))
         starts = []
-        for lane in range(PANEL):
+        for lane in range(self._at_once):
             key = b.add(first, self.least(b.add(some, self.number(lane)), last))
-            starts.append(b.add(self._keys, b.mul(key, self._key_stride)))
-        totals = [cgutils.alloca_once_value(b, constant(_FLOATS, 0.0)) for _ in range(PANEL)]
-        size = b.mul(self._width, self.number(4))
-        with cgutils.for_range_slice(b, self.number(0), size, self.number(4 * PANEL)) as (at, _):
-            query = load(b, b.add(self._query, at), _FLOATS, 4)
-            for start, total in zip(starts, totals, strict=True):
-                product = b.fmul(query, load(b, b.add(start, at), _FLOATS, 4))
-                b.store(b.fadd(b.load(total), product), total)
-        sums = b.fmul(
-            _lane_sums(b, [b.load(total) for total in totals]), splat(b, self._scale, PANEL)
-        )
-        lanes = ir.Constant(_I32S, list(range(PANEL)))
-        left = splat(b, b.trunc(b.sub(count, some), _I32), PANEL)
-        return b.select(b.icmp_signed("<", lanes, left), sums, constant(_FLOATS, -math.inf))
+            starts.append(b.add(self._keys, b.mul(key, self._key_row)))
+        totals = [cgutils.alloca_once(b, _FLOATS) for _ in range(PANEL)]
+        for total in totals:
+            b.store(constant(_FLOATS, 0.0), total)
+        size = b.mul(self._width, self.number(4 // self._wide))
+        with cgutils.for_range_slice(b, self.number(0), size, self.number(_VECTOR)) as (at, _):
+            queries = [self._query(query, at) for query in self._queries]
+            for lane, start in enumerate(starts):
+                keys = self._loaded(b.add(start, at))
+                for row, query in enumerate(queries):
+                    total = totals[row * self._at_once + lane]
+                    for one, other in zip(query, keys, strict=True):
+                        b.store(_fused(b, one, other, b.load(total)), total)
+        return _lane_sums(b, [b.load(total) for total in totals])
 
-    def _weigh(self, best: Value) -> Value:
+    def _query(self, query: Value, at: Value) -> list[Value]:
+        b, wide = self._b, self._wide
+        begin = b.add(query, b.mul(at, self.number(wide)))
+        return [load(b, b.add(begin, self.number(_VECTOR * i)), _FLOATS, 4) for i in range(wide)]
+
+    def _loaded(self, address: Value) -> list[Value]:
+        """One vector of float32; of bfloat16 two: the even numbers of 32, then the odd ones."""
+        b = self._b
+        if not self._halved:
+            return [load(b, address, _FLOATS, 4)]
+        pairs = load(b, address, _I32S, 2)
+        evens, odds = b.shl(pairs, constant(_I32S, 16)), b.and_(pairs, constant(_I32S, -(1 << 16)))
+        return [b.bitcast(evens, _FLOATS), b.bitcast(odds, _FLOATS)]
+
+    def _weigh(self, row: int, best: Value, padded: Value) -> Value:
         """Scores to weights e^(score - best), in place; their sum."""
         b = self._b
-        mass = cgutils.alloca_once_value(b, constant(_FLOATS, 0.0))
-        with cgutils.for_range_slice(b, self.number(0), self.number(KEYS), self.number(PANEL)) as (
-            some, _,
-        ):  # fmt: skip
-            pointer = b.inttoptr(b.add(self._at, b.mul(some, self.number(4))), _FLOATS.as_pointer())
-            weights = exponential(b, b.fsub(b.load(pointer, align=64), splat(b, best, PANEL)))
-            b.store(weights, pointer, align=64)
+        mass = cgutils.alloca_once(b, _FLOATS)
+        b.store(constant(_FLOATS, 0.0), mass)
+        top = splat(b, best, PANEL)
+        with cgutils.for_range_slice(b, self.number(0), padded, self.number(PANEL)) as (some, _):
+            address = b.add(self._scores[row], b.mul(some, self.number(4)))
+            pointer = b.inttoptr(address, _FLOATS.as_pointer())
+            weights = exponential(b, b.fsub(b.load(pointer, align=_VECTOR), top))
+            b.store(weights, pointer, align=_VECTOR)
             b.store(b.fadd(b.load(mass), weights), mass)
-        return _folded(b, b.load(mass), b.fadd)
+        return _folded(b, b.load(mass), PANEL, b.fadd)[0]
 
-    def _mix(self, at: Value, lanes: int, first: Value, count: Value, shrink: Value) -> None:
-        """Add weight times value of every key to the columns at byte `at`."""
+    def _mix(
+        self, at: Value, lanes: int, first: Value, count: Value, shrinks: Sequence[Value]
+    ) -> None:
+        """Add weight times value of every key to the columns at byte `at` of the output."""
         b = self._b
-        by = splat(b, shrink, PANEL)
-        totals = [cgutils.alloca_once(b, _FLOATS) for _ in range(lanes)]
-        for total, value in zip(totals, self._held(at, lanes), strict=True):
-            b.store(b.fmul(value, by), total)
-        start = b.add(b.add(self._values, b.mul(first, self._value_stride)), at)
+        totals = [[cgutils.alloca_once(b, _FLOATS) for _ in range(lanes)] for _ in shrinks]
+        for row, shrink in enumerate(shrinks):
+            for place, total in enumerate(totals[row]):
+                b.store(b.fmul(b.load(self._place(row, at, place), align=4), shrink), total)
+        column = b.udiv(at, self.number(self._wide))
+        start = b.add(b.add(self._values, b.mul(first, self._value_row)), column)
         with cgutils.for_range(b, count) as loop:
-            weight = load(b, b.add(self._at, b.mul(loop.index, self.number(4))), _FLOAT, 4)
-            weights = splat(b, weight, PANEL)
-            row = b.add(start, b.mul(loop.index, self._value_stride))
-            for place, total in enumerate(totals):
-                value = load(b, b.add(row, self.number(4 * PANEL * place)), _FLOATS, 4)
-                b.store(b.fadd(b.load(total), b.fmul(weights, value)), total)
-        self._store(at, [b.load(total) for total in totals])
+            begin = b.add(start, b.mul(loop.index, self._value_row))
+            values: list[Value] = []
+            for place in range(lanes // self._wide):
+                values += self._loaded(b.add(begin, self.number(_VECTOR * place)))
+            for row, mine in enumerate(totals):
+                address = b.add(self._scores[row], b.mul(loop.index, self.number(4)))
+                weight = splat(b, load(b, address, _FLOAT, 4), PANEL)
+                for value, total in zip(values, mine, strict=True):
+                    b.store(_fused(b, weight, value, b.load(total)), total)
+        for row, mine in enumerate(totals):
+            for place, total in enumerate(mine):
+                b.store(b.load(total), self._place(row, at, place), align=4)
 
-    def _columns(self, work: Any) -> None:
-        """Call work(byte, vectors) for all columns of the output, four vectors at a time or one."""
+    def _columns(self, work: Callable[[Value, int], None]) -> None:
+        """Call work(byte, vectors) for all columns of the output, four vectors at a time or few."""
         b = self._b
         size = b.mul(self._value_width, self.number(4))
-        wide = self.number(16 * PANEL)
+        wide = self.number(4 * _VECTOR)
         most = b.mul(b.udiv(size, wide), wide)
         with cgutils.for_range_slice(b, self.number(0), most, wide) as (at, _):
             work(at, 4)
-        with cgutils.for_range_slice(b, most, size, self.number(4 * PANEL)) as (at, _):
-            work(at, 1)
+        few = self.number(self._wide * _VECTOR)
+        with cgutils.for_range_slice(b, most, size, few) as (at, _):
+            work(at, self._wide)
 
-    def _place(self, at: Value, place: int) -> Value:
-        address = self._b.add(self._out, self._b.add(at, self.number(4 * PANEL * place)))
+    def _place(self, row: int, at: Value, place: int) -> Value:
+        address = self._b.add(self._outs[row], self._b.add(at, self.number(_VECTOR * place)))
         return self._b.inttoptr(address, _FLOATS.as_pointer())
 
-    def _held(self, at: Value, lanes: int) -> list[Value]:
-        return [self._b.load(self._place(at, place), align=4) for place in range(lanes)]
+    def _clear(self, at: Value, lanes: int) -> None:
+        for row in range(self._rows):
+            for place in range(lanes):
+                self._b.store(constant(_FLOATS, 0.0), self._place(row, at, place), align=4)
 
-    def _store(self, at: Value, values: Sequence[Value]) -> None:
-        for place, value in enumerate(values):
-            self._b.store(value, self._place(at, place), align=4)
+    def _share(self, at: Value, lanes: int, wholes: Sequence[Value]) -> None:
+        b = self._b
+        for row, whole in enumerate(wholes):
+            for place in range(lanes):
+                pointer = self._place(row, at, place)
+                b.store(b.fdiv(b.load(pointer, align=4), whole), pointer, align=4)
 
 
-@emitted
-def attend_one(
-    _context: Any, query: Any, width: Any, keys: Any, values: Any, key_stride: Any,
-    value_stride: Any, count: Any, value_width: Any, out: Any, scale: Any, sink: Any,
-) -> Any:  # fmt: skip
-    """For numba's code: the mix [value_width] of `count` values as one query [width] weighs them.
+def make_attention(rows: int, halved: bool) -> Callable[..., None]:
+    """A function for numba's code: attend(queries, outs, counts, sinks, width, keys, key row,
+    values, value row, value width, scale), the mix of values as so many queries weigh them.
 
-    Addresses and strides in bytes; widths are multiples of 16. `scale` and `sink` are float32.
+    The first four are tuples of an entry a query: addresses of float32 [width] and [value width],
+    the number of keys it sees from `keys` on, its sink. `halved`: keys and values are bfloat16,
+    and of queries and of the output each 32 numbers lie with the even ones first. Strides in
+    bytes; widths are multiples of 16, halved of 32. 1, 2 or 4 rows.
     """
-    signature = types.void(
-        query, width, keys, values, key_stride, value_stride, count, value_width, out, scale, sink
-    )
 
-    def emit(context: Any, builder: Builder, _signature: Any, arguments: Any) -> Value:
-        _Emitter(builder, arguments).emit()
-        return context.get_dummy_value()
+    @emitted
+    def attend(
+        _context: Any, queries: Any, outs: Any, counts: Any, sinks: Any, width: Any, keys: Any,
+        key_row: Any, values: Any, value_row: Any, value_width: Any, scale: Any,
+    ) -> Any:  # fmt: skip
+        signature = types.void(
+            queries, outs, counts, sinks, width, keys, key_row, values, value_row, value_width,
+            scale,
+        )  # fmt: skip
 
-    return signature, emit
+        def emit(context: Any, builder: Builder, _signature: Any, arguments: Any) -> Value:
+            _Emitter(builder, arguments, rows, halved).emit()
+            return context.get_dummy_value()
+
+        return signature, emit
+
+    return attend

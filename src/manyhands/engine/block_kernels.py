@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from manyhands.engine.attend_tile import attend_one
+from manyhands.engine.attend_tile import make_attention
 from manyhands.engine.block_tile import BLOCK_BYTES, PANEL, SCALE_BYTES, make_tile
 from manyhands.engine.crew import (
     ARGUMENTS,
@@ -22,9 +22,20 @@ from manyhands.engine.crew import (
 )
 from manyhands.engine.native import native, read, read_float
 
-_ONE_8, _MANY_8 = make_tile(1, 1, 8), make_tile(4, 2, 8)
-_ONE_4, _MANY_4 = make_tile(1, 1, 4), make_tile(4, 2, 4)
-"""One row reads a panel as a stream; four rows and two panels fill the registers."""
+_ONE_8, _ONE_4 = make_tile(1, 1, 8), make_tile(1, 1, 4)
+_MANY_8, _MANY_4 = make_tile(4, 2, 8), make_tile(4, 2, 4)
+_HALF_8, _HALF_4 = make_tile(4, 2, 8, 8), make_tile(4, 2, 4, 4)
+_ALL_8, _ALL_4 = make_tile(4, 2, 8, 16), make_tile(4, 2, 4, 8)
+"""One row reads a panel as a stream. Four rows and two panels fill the registers, and ask for half
+of the next two panels, or all of them."""
+
+_ATTEND_1, _ATTEND_2, _ATTEND_4 = (make_attention(rows, False) for rows in (1, 2, 4))
+_HALVED_1, _HALVED_2, _HALVED_4 = (make_attention(rows, True) for rows in (1, 2, 4))
+
+_NO_SINKS = (np.float32(-np.inf),) * 4
+
+PART = 10
+"""Figures of a part of an attention: see `open_attention`."""
 
 _BYTES_8, _BYTES_4 = BLOCK_BYTES[8], BLOCK_BYTES[4]
 
@@ -89,91 +100,90 @@ def open_product(
 
 @native
 def open_attention(
-    state: int, queries: Any, keys: Any, values: Any, out: Any, scale: Any, sinks: Any,
-    position: int, window: int, unit_rows: int,
+    state: int, halved: bool, queries: Any, out: Any, parts: Any, kv_heads: int, scale: Any,
+    sinks: Any, window: int, unit_rows: int,
 ) -> tuple[int, int]:  # fmt: skip
-    """Prepare attention: see row_attention. `sinks` of no elements are none, `window` 0 is none."""
+    """Prepare attention of queries [N, H, W] into out [N, H, V]: see row_attention.
+
+    `parts` [P, PART] int64 has of each part its first query, its queries, the first one's position;
+    of keys and then of values address, bytes from head to head, bytes from token to token; and room
+    for a figure. `sinks` of no elements are none, `window` 0 is none.
+    """
     number = close_to_all(state)
-    figure(state, 0, 0)
+    units = 0
+    for part in range(parts.shape[0]):
+        parts[part, 9] = units  # its first one
+        units += kv_heads * -(-parts[part, 1] // unit_rows)
+    figure(state, 0, -1 if halved else 0)
     figure(state, 1, queries.ctypes.data)
     figure(state, 2, queries.strides[0])
     figure(state, 3, queries.strides[1])
-    figure(state, 4, keys.ctypes.data)
-    figure(state, 5, keys.strides[0])
-    figure(state, 6, keys.strides[1])
-    figure(state, 7, values.ctypes.data)
-    figure(state, 8, values.strides[0])
-    figure(state, 9, values.strides[1])
-    figure(state, 10, out.ctypes.data)
-    figure(state, 11, scale.ctypes.data)
-    figure(state, 12, sinks.ctypes.data if sinks.size else 0)
-    figure(state, 13, position)
-    figure(state, 14, queries.shape[0])
-    figure(state, 15, queries.shape[1])
-    figure(state, 16, keys.shape[0])
-    figure(state, 17, queries.shape[2])
-    figure(state, 18, values.shape[2])
-    figure(state, 19, window)
-    figure(state, 20, unit_rows)
-    units = keys.shape[0] * -(-queries.shape[0] // unit_rows)
+    figure(state, 4, out.ctypes.data)
+    figure(state, 5, parts.ctypes.data)
+    figure(state, 6, parts.shape[0])
+    figure(state, 7, scale.ctypes.data)
+    figure(state, 8, sinks.ctypes.data if sinks.size else 0)
+    figure(state, 9, queries.shape[1])
+    figure(state, 10, kv_heads)
+    figure(state, 11, queries.shape[2])
+    figure(state, 12, out.shape[2])
+    figure(state, 13, window)
+    figure(state, 14, unit_rows)
     open_to_all(state, number, units)
     return number, units
 
 
 @native
-def _multiply_8(
-    codes: int, scales: int, rows: int, by: int, starts: int, out: int, blocks: int, outs: int,
-    panel: int, last_panel: int, row: int, last_row: int,
-) -> None:  # fmt: skip
-    while panel < last_panel:
-        width = 2 if panel + 2 <= last_panel else 1
-        held, scale = codes + panel * blocks * _BYTES_8, scales + panel * blocks * SCALE_BYTES
-        r = row
-        while r < last_row:
-            given, factors, begins = (
-                rows + r * blocks * 32,
-                by + r * blocks * 4,
-                starts + r * blocks * 4,
-            )
-            to = out + (r * outs + panel * PANEL) * 4
-            if r + 4 <= last_row and width == 2:
-                _MANY_8(held, scale, given, factors, begins, to, blocks, outs)
-                r += 4
-                continue
-            for p in range(width):
-                _ONE_8(
-                    held + p * blocks * _BYTES_8, scale + p * blocks * SCALE_BYTES, given, factors,
-                    begins, to + p * PANEL * 4, blocks, outs,
-                )  # fmt: skip
-            r += 1
-        panel += width
+def _one_row(bits: int, given: Any) -> None:
+    if bits == 8:
+        _ONE_8(*given, 0)
+    else:
+        _ONE_4(*given, 0)
 
 
 @native
-def _multiply_4(
-    codes: int, scales: int, rows: int, by: int, starts: int, out: int, blocks: int, outs: int,
-    panel: int, last_panel: int, row: int, last_row: int,
+def _four_rows(bits: int, part: int, given: Any, soon: int) -> None:
+    """Ask meanwhile for all (1), half (2) or nothing (0) of as much as is read, from `soon` on."""
+    if bits == 8:
+        if part == 0:
+            _MANY_8(*given, soon)
+        elif part == 1:
+            _ALL_8(*given, soon)
+        else:
+            _HALF_8(*given, soon)
+    elif part == 0:
+        _MANY_4(*given, soon)
+    elif part == 1:
+        _ALL_4(*given, soon)
+    else:
+        _HALF_4(*given, soon)
+
+
+@native
+def _multiply(
+    bits: int, codes: int, scales: int, rows: int, by: int, starts: int, out: int, blocks: int,
+    outs: int, panel: int, last_panel: int, row: int, last_row: int,
 ) -> None:  # fmt: skip
+    size = blocks * (_BYTES_8 if bits == 8 else _BYTES_4)  # of a panel
+    parts = 1 if last_row - row < 8 else 2
     while panel < last_panel:
         width = 2 if panel + 2 <= last_panel else 1
-        held, scale = codes + panel * blocks * _BYTES_4, scales + panel * blocks * SCALE_BYTES
+        held, scale = codes + panel * size, scales + panel * blocks * SCALE_BYTES
         r = row
         while r < last_row:
-            given, factors, begins = (
-                rows + r * blocks * 32,
-                by + r * blocks * 4,
-                starts + r * blocks * 4,
-            )
+            given = rows + r * blocks * 32, by + r * blocks * 4, starts + r * blocks * 4
             to = out + (r * outs + panel * PANEL) * 4
             if r + 4 <= last_row and width == 2:
-                _MANY_4(held, scale, given, factors, begins, to, blocks, outs)
+                turn = (r - row) // 4
+                part = parts if turn < parts else 0
+                soon = held + 2 * size + turn * size  # of the two panels behind these
+                _four_rows(bits, part, (held, scale, *given, to, blocks, outs), soon)
                 r += 4
                 continue
             for p in range(width):
-                _ONE_4(
-                    held + p * blocks * _BYTES_4, scale + p * blocks * SCALE_BYTES, given, factors,
-                    begins, to + p * PANEL * 4, blocks, outs,
-                )  # fmt: skip
+                panel_scale = scale + p * blocks * SCALE_BYTES
+                lies = held + p * size, panel_scale, *given, to + p * PANEL * 4, blocks, outs
+                _one_row(bits, lies)
             r += 1
         panel += width
 
@@ -193,58 +203,92 @@ def _share_product(state: int, number: int, bits: int) -> None:
             return
         row, panel = (unit // across) * unit_rows, (unit % across) * unit_panels
         last_row, last_panel = min(row + unit_rows, count), min(panel + unit_panels, panels)
-        if bits == 8:
-            _multiply_8(
-                codes, scales, rows, by, starts, out, blocks, outs, panel, last_panel, row, last_row
-            )
-        else:
-            _multiply_4(
-                codes, scales, rows, by, starts, out, blocks, outs, panel, last_panel, row, last_row
-            )
+        _multiply(
+            bits, codes, scales, rows, by, starts, out, blocks, outs, panel, last_panel, row,
+            last_row,
+        )  # fmt: skip
         finished(state)
 
 
 @native
-def _share_attention(state: int, number: int) -> None:
+def _pushed(four: Any, last: Any) -> Any:
+    """Four entries without the first one, and a last one."""
+    return four[1], four[2], four[3], last
+
+
+@native
+def _attend_rows(
+    halved: bool, rows: int, query: Any, out: Any, count: Any, sink: Any, width: int, keys: int,
+    key_row: int, values: int, value_row: int, value_width: int, scale: Any,
+) -> None:  # fmt: skip
+    """Attention of the last 1, 2 or 4 of four queries that share keys."""
+    rest = (width, keys, key_row, values, value_row, value_width, scale)
+    if rows == 4:
+        if halved:
+            _HALVED_4(query, out, count, sink, *rest)
+        else:
+            _ATTEND_4(query, out, count, sink, *rest)
+    elif rows == 2:
+        if halved:
+            _HALVED_2(query[2:], out[2:], count[2:], sink[2:], *rest)
+        else:
+            _ATTEND_2(query[2:], out[2:], count[2:], sink[2:], *rest)
+    elif halved:
+        _HALVED_1(query[3:], out[3:], count[3:], sink[3:], *rest)
+    else:
+        _ATTEND_1(query[3:], out[3:], count[3:], sink[3:], *rest)
+
+
+@native
+def _share_attention(state: int, number: int, halved: bool) -> None:
     """Units of attention: each some queries of all heads that look at the same keys."""
     at = state + 8 * (ARGUMENTS + 1)
     queries, query_row, query_head = read(at), read(at + 8), read(at + 16)
-    keys, key_head, key_row = read(at + 24), read(at + 32), read(at + 40)
-    values, value_head, value_row = read(at + 48), read(at + 56), read(at + 64)
-    out, scale, sinks = read(at + 72), read_float(read(at + 80)), read(at + 88)
-    position, tokens, heads, kv_heads = (
-        read(at + 96),
-        read(at + 104),
-        read(at + 112),
-        read(at + 120),
-    )
-    width, value_width = read(at + 128), read(at + 136)
-    window, unit_rows = read(at + 144), read(at + 152)
-    groups = heads // kv_heads
+    out, parts, last_part = read(at + 24), read(at + 32), read(at + 40) - 1
+    scale, sinks = read_float(read(at + 48)), read(at + 56)
+    heads, kv_heads, width = read(at + 64), read(at + 72), read(at + 80)
+    value_width, window, unit_rows = read(at + 88), read(at + 96), read(at + 104)
+    groups, part, place = heads // kv_heads, 0, parts
     while True:
         unit = claimed(state, number)
         if unit < 0:
             return
-        kv, first = unit % kv_heads, (unit // kv_heads) * unit_rows
-        for token in range(first, min(first + unit_rows, tokens)):
-            end = position + token + 1
-            start = max(0, end - window) if window > 0 else 0
-            for head in range(kv * groups, (kv + 1) * groups):
-                sink = read_float(sinks + 4 * head) if sinks != 0 else np.float32(-np.inf)
-                attend_one(
-                    queries + token * query_row + head * query_head, width,
-                    keys + kv * key_head + start * key_row,
-                    values + kv * value_head + start * value_row, key_row, value_row, end - start,
-                    value_width, out + 4 * value_width * (token * heads + head), scale, sink,
-                )  # fmt: skip
+        while part < last_part and read(place + 8 * (PART + 9)) <= unit:
+            part, place = part + 1, place + 8 * PART
+        begin, tokens, position = read(place), read(place + 8), read(place + 16)
+        unit -= read(place + 72)
+        kv, token = unit % kv_heads, (unit // kv_heads) * unit_rows
+        keys, key_row = read(place + 24) + kv * read(place + 32), read(place + 40)
+        values, value_row = read(place + 48) + kv * read(place + 56), read(place + 64)
+        row, last_row = token * groups, min(token + unit_rows, tokens) * groups
+        while row < last_row:
+            token, start, most = row // groups, 0, last_row - row
+            if window > 0:  # another token's keys begin elsewhere
+                start = max(0, position + token + 1 - window)
+                most = min(most, groups - row % groups)
+            rows = 4 if most >= 4 else (2 if most >= 2 else 1)
+            query, to, count, sink = (0, 0, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0), _NO_SINKS
+            for one in range(rows):
+                token, head = (row + one) // groups, kv * groups + (row + one) % groups
+                from_row = queries + (begin + token) * query_row + head * query_head
+                to_row = out + 4 * value_width * ((begin + token) * heads + head)
+                query, to = _pushed(query, from_row), _pushed(to, to_row)
+                count = _pushed(count, position + token + 1 - start)
+                if sinks != 0:
+                    sink = _pushed(sink, read_float(sinks + 4 * head))
+            _attend_rows(
+                halved, rows, query, to, count, sink, width, keys + start * key_row, key_row,
+                values + start * value_row, value_row, value_width, scale,
+            )  # fmt: skip
+            row += rows
         finished(state)
 
 
 @native
 def share(state: int, number: int) -> None:
-    """Do units of a job while there are any; its first figure is 8 or 4 (bits), or 0: attention."""
+    """Do units of a job while there are any; its first figure is bits, or for attention less."""
     kind = read(state + 8 * ARGUMENTS)
-    if kind == 0:
-        _share_attention(state, number)
+    if kind <= 0:
+        _share_attention(state, number, kind < 0)
     else:
         _share_product(state, number, kind)

@@ -23,6 +23,9 @@ PANEL = 16
 BLOCK_BYTES = {8: 512, 4: 256}
 """A panel's codes of one block of 32."""
 
+LINE = 64
+"""Bytes of a cache line, or a part of one."""
+
 SCALE_BYTES = 32
 """A panel's scales of one block, bfloat16."""
 
@@ -33,18 +36,21 @@ Builder = Any
 Value = Any
 
 
+def has_feature(*names: str) -> bool:
+    """True where numba compiles for a processor that has one of these, by LLVM's names."""
+    if config.CPU_FEATURES is not None:
+        return any(f"+{name}" in config.CPU_FEATURES.split(",") for name in names)
+    features = binding.get_host_cpu_features()
+    return any(features.get(name, False) for name in names)
+
+
 def instruction_set() -> str:
     """The best of vnni512, vnni256, avx2 and plain that numba compiles for here."""
-    if config.CPU_FEATURES is not None:
-        named = {name for name in config.CPU_FEATURES.split(",") if name.startswith("+")}
-    else:
-        features = binding.get_host_cpu_features()
-        named = {f"+{name}" for name, is_there in features.items() if is_there}
-    if "+avx512vnni" in named:
+    if has_feature("avx512vnni"):
         return "vnni512"
-    if "+avxvnni" in named:
+    if has_feature("avxvnni"):
         return "vnni256"
-    return "avx2" if "+avx2" in named else "plain"
+    return "avx2" if has_feature("avx2") else "plain"
 
 
 INSTRUCTIONS = instruction_set()
@@ -68,7 +74,8 @@ def load(builder: Builder, address: Value, form: Any, align: int) -> Value:
     return builder.load(builder.inttoptr(address, form.as_pointer()), align=align)
 
 
-def _call(builder: Builder, name: str, result: Any, arguments: Sequence[Value]) -> Value:
+def call(builder: Builder, name: str, result: Any, arguments: Sequence[Value]) -> Value:
+    """What one of the compiler's own functions gives."""
     form = ir.FunctionType(result, [argument.type for argument in arguments])
     return builder.call(cgutils.get_or_insert_function(builder.module, form, name), arguments)
 
@@ -92,7 +99,7 @@ def _in_halves(
         three = [_cut(builder, value, first, first + 8) for value in (total, one, other)]
         form = ir.VectorType(element, 256 // element.width)
         given = [three[0], *(builder.bitcast(value, form) for value in three[1:])]
-        halves.append(_call(builder, name, three[0].type, given))
+        halves.append(call(builder, name, three[0].type, given))
     return _joined(builder, *halves)
 
 
@@ -101,7 +108,7 @@ def dot(builder: Builder, total: Value, weights: Value, row: Value) -> Value:
     if INSTRUCTIONS == "vnni512":
         bytes_64 = ir.VectorType(_I8, 64)
         given = [total, builder.bitcast(weights, bytes_64), builder.bitcast(row, bytes_64)]
-        return _call(builder, "llvm.x86.avx512.vpdpbusd.512", _LANES_I32, given)
+        return call(builder, "llvm.x86.avx512.vpdpbusd.512", _LANES_I32, given)
     if INSTRUCTIONS == "vnni256":
         name = "llvm.x86.avx512.vpdpbusd.256"
         return _in_halves(builder, name, _I8, total, weights, row)
@@ -129,7 +136,7 @@ def _neighbours(builder: Builder, some: Value, others: Value) -> Value:
         for first in (0, 16):
             pair = [_cut(builder, value, first, first + 16) for value in (some, others)]
             form = ir.VectorType(_I32, 8)
-            halves.append(_call(builder, "llvm.x86.avx2.pmadd.wd", form, pair))
+            halves.append(call(builder, "llvm.x86.avx2.pmadd.wd", form, pair))
         return _joined(builder, *halves)
     wide = ir.VectorType(_I32, 2 * PANEL)
     products = builder.mul(builder.sext(some, wide), builder.sext(others, wide))
@@ -145,12 +152,12 @@ def _neighbours(builder: Builder, some: Value, others: Value) -> Value:
 class _Emitter:
     """Writes one tile. Addresses and sizes are 64-bit values; see `make_tile` for their order."""
 
-    def __init__(self, builder: Builder, arguments: Sequence[Value], bits: int) -> None:
+    def __init__(self, builder: Builder, arguments: Sequence[Value], bits: int, lines: int) -> None:
         self._b = builder
-        self._bits = bits
+        self._bits, self._lines = bits, lines
         (
             self._codes, self._scales, self._rows, self._row_scales, self._row_starts,
-            self._out, self._blocks, self._outs,
+            self._out, self._blocks, self._outs, self._next,
         ) = arguments  # fmt: skip
 
     def number(self, value: int) -> Value:
@@ -186,6 +193,9 @@ class _Emitter:
             )
             for p in range(panels)
         ]
+        soon = self.plus(self._next, block, LINE * self._lines)
+        for line in range(self._lines):
+            self._fetch(b.add(soon, self.number(LINE * line)))
         bytes_of = [self.plus(self._rows, at, 32) for at in places]
         for load_at, groups in self._groups():
             held = [load(b, b.add(start, self.number(load_at)), _LANES_I32, 64) for start in codes]
@@ -204,6 +214,12 @@ class _Emitter:
                 product = b.fmul(b.sitofp(sums[r][p], _LANES_F32), scale)
                 product = b.fmul(product, splat(b, by, PANEL))
                 b.store(b.fadd(b.load(totals[r][p]), product), totals[r][p])
+
+    def _fetch(self, address: Value) -> None:
+        """Ask for memory that will be read soon; it may lie behind the end of what there is."""
+        byte = self._b.inttoptr(address, _I8.as_pointer())
+        how = [ir.Constant(_I32, word) for word in (0, 3, 1)]  # to read, in the nearest cache, data
+        call(self._b, "llvm.prefetch.p0", ir.VoidType(), [byte, *how])
 
     def _groups(self) -> list[tuple[int, list[tuple[int, int]]]]:
         """(place of 64 bytes, the groups of 4 numbers in it and their shifts)."""
@@ -224,9 +240,13 @@ class _Emitter:
         return self._b.bitcast(self._b.shl(wide, constant(_LANES_I32, 16)), _LANES_F32)
 
 
-def make_tile(rows: int, panels: int, bits: int) -> Callable[..., None]:
+def make_tile(rows: int, panels: int, bits: int, lines: int = 0) -> Callable[..., None]:
     """A function for numba's code: tile(codes, scales, rows, row scales, row starts, out, blocks,
-    outs), all integers. `outs` is the width of a row of the output; panels lie behind each other.
+    outs, soon), all integers. `outs` is the width of a row of the output; panels lie behind each
+    other.
+
+    Each block asks for so many cache `lines` of what lies at `soon` and a later tile reads: many
+    rows compute too long for the processor to look that far ahead by itself.
 
     A row's start is -128 (int4: -8) times the sum of its block: what unsigned codes add too much.
     """
@@ -234,12 +254,12 @@ def make_tile(rows: int, panels: int, bits: int) -> Callable[..., None]:
     @emitted
     def tile(
         _context: Any, codes: Any, scales: Any, given: Any, by: Any, starts: Any, out: Any,
-        blocks: Any, outs: Any,
+        blocks: Any, outs: Any, soon: Any,
     ) -> Any:  # fmt: skip
-        signature = types.void(codes, scales, given, by, starts, out, blocks, outs)
+        signature = types.void(codes, scales, given, by, starts, out, blocks, outs, soon)
 
         def emit(context: Any, builder: Builder, _signature: Any, arguments: Any) -> Value:
-            _Emitter(builder, arguments, bits).emit(rows, panels)
+            _Emitter(builder, arguments, bits, lines).emit(rows, panels)
             return context.get_dummy_value()
 
         return signature, emit

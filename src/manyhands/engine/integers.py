@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Float32 = NDArray[np.float32]
 
-ARITHMETIC = 1
+ARITHMETIC = 2
 """Names this arithmetic. Raise it with every change that can change a bit of a result."""
 
 

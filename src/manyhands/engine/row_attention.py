@@ -25,8 +25,11 @@ _NONE = np.empty(0, np.float32)
 LANES = 16
 """The kernel takes heads whose widths are multiples of this."""
 
-UNIT_PAIRS = 4096
+UNIT_PAIRS = 8192
 """About how many pairs of query and key one unit computes."""
+
+LEAST_ROWS = 4
+"""Queries that a unit has at least, where there are so many: as many share a key that is read."""
 
 
 def attend(
@@ -46,25 +49,52 @@ def attend(
     is_plain = spec.softcap is None and spec.alibi is None
     if crew is None or not is_wide or not is_plain:
         return _one_by_one(queries, keys, values, position, spec, sinks)
-    tokens = queries.shape[0]
-    out = np.empty((tokens, spec.heads, spec.v_head_dim), np.float32)
-    seen = position + tokens if spec.window is None else min(spec.window, position + tokens)
-    unit_rows = max(1, UNIT_PAIRS // (seen * (spec.heads // spec.kv_heads)))
+    parts = np.array([[0, queries.shape[0], position, *_place(keys), *_place(values), 0]])
+    out = np.empty((queries.shape[0], spec.heads, spec.v_head_dim), np.float32)
+    attend_parts(crew, queries, out, parts, spec, sinks)
+    return out
+
+
+def attend_parts(
+    crew: Crew,
+    queries: Float32,
+    out: Float32,
+    parts: NDArray[np.int64],
+    spec: Attention,
+    sinks: Float32 | None,
+    *,
+    halved: bool = False,
+) -> None:
+    """Attention of many sessions' queries [N, H, W] into `out` [N, H, V], by the kernel.
+
+    Each of `parts` is a session: see `block_kernels.open_attention`. `halved`: its keys and values
+    are bfloat16, and every 32 numbers of queries and `out` have the even ones first. They
+    must stay where they are until it returns.
+    """
+    seen = int((parts[:, 1] + parts[:, 2]).max())
+    seen = seen if spec.window is None else min(spec.window, seen)
+    groups = spec.heads // spec.kv_heads
+    unit_rows = max(-(-LEAST_ROWS // groups), UNIT_PAIRS // (seen * groups))
     number, units = crew.kernels.open_attention(
         crew.state,
+        halved,
         queries,
-        keys,
-        values,
         out,
+        parts,
+        spec.kv_heads,
         scale := np.array([spec.scale], np.float32),
         held := _NONE if sinks is None else np.ascontiguousarray(sinks),
-        position,
         spec.window or 0,
         unit_rows,
     )
     crew.run(number, units)
     del scale, held  # not before the job is done: it knows them by address
-    return out
+
+
+def _place(array: Float32) -> tuple[int, int, int]:
+    """Where [K, L, W] lies: address, bytes from head to head, bytes from token to token."""
+    head, token, _ = array.strides
+    return array.ctypes.data, head, token
 
 
 def _one_by_one(

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from mmap import mmap
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,12 +28,11 @@ from manyhands.domain.span import Span
 from manyhands.domain.weight_format import INTEGER_FORMATS, weight_format
 from manyhands.engine import integers
 from manyhands.engine.blocks import BlockEngine, Part
+from manyhands.engine.compiled import kernels_serve, new_crew
 from manyhands.engine.engine import Output, Weights
-from manyhands.engine.expert_weights import LatentWeights
 from manyhands.engine.integers import Integers, integers_of
 from manyhands.engine.kv_cache import KvCache
 from manyhands.engine.layer_weights import (
-    BlockWeights,
     HeadWeights,
     ImageWeights,
     NormWeights,
@@ -45,25 +42,21 @@ from manyhands.engine.layer_weights import (
     read_head,
 )
 from manyhands.engine.served import check_served
+from manyhands.engine.torch_attention import Block, attention
 from manyhands.engine.torch_ends import embed, head
-from manyhands.engine.torch_integers import attend_by_rows
-from manyhands.engine.torch_latent import attend_latent, split_latent
 from manyhands.engine.torch_linear import Linear, is_packed, low_precision_is_native
 from manyhands.engine.torch_math import (
     ARITHMETIC,
-    attend,
-    attend_around,
-    is_plain,
-    mask_of,
     norm,
-    rotate,
-    rotation,
 )
 from manyhands.engine.torch_moe import feed
-from manyhands.engine.torch_next import attend_next
+from manyhands.engine.torch_step import Step
 from manyhands.engine.torch_weights import TorchReader
 from manyhands.engine.weights import stored_dtype
 from manyhands.errors import BadSetting
+
+if TYPE_CHECKING:
+    from manyhands.engine.crew import Crew
 
 DtypeName = Literal["fp32", "bf16", "fp16"]
 
@@ -98,7 +91,8 @@ def load(
         torch.set_num_threads(threads)
     chosen = _DTYPES[resolve_dtype(dtype, spec, span, weights)]
     whole = integers_of(spec, threads)
-    program = _Program(spec, span, TorchReader(weights, chosen, whole), chosen, whole)
+    crew = new_crew(torch.get_num_threads()) if chosen == torch.bfloat16 else None
+    program = _Program(spec, span, TorchReader(weights, chosen, whole), chosen, whole, crew)
 
     def view(buffer: mmap, offset: int, shape: tuple[int, int, int]) -> Tensor:
         count = math.prod(shape)
@@ -137,6 +131,8 @@ def profile(weights: str, weight_format: str, wire_codec: str, dtype: DtypeName)
     if weight_format in INTEGER_FORMATS:
         return integers.profile(weights, weight_format, "torch", ARITHMETIC, torch.__version__)
     layout = "onednn-packed" if is_packed(_DTYPES[dtype]) else "aten"
+    if dtype == "bf16" and kernels_serve():
+        layout += "-rows"  # attention by our own kernel
     return Profile(
         weights=weights,
         weight_format=weight_format,
@@ -146,75 +142,6 @@ def profile(weights: str, weight_format: str, wire_codec: str, dtype: DtypeName)
         row_invariant=False,  # the kernel, and so the order of additions, goes by the row count
         tolerance=_TOLERANCE[dtype],
     )
-
-
-class _Step:
-    """What one run knows of its parts, made once and used by every block."""
-
-    def __init__(
-        self, parts: Sequence[Part[Tensor]], dtype: torch.dtype, whole: Integers | None
-    ) -> None:
-        self.parts = parts
-        self.integers = whole
-        counts = [len(part.token_ids) for part in parts]
-        self.cuts = list(np.cumsum([0, *counts]).tolist())
-        self.ones = 0  # parts in front that are one token with a memory
-        while (
-            self.ones < len(parts)
-            and counts[self.ones] == 1
-            and parts[self.ones].blocks is not None
-        ):
-            self.ones += 1
-        self.dtype = dtype
-        self._turns: dict[int, tuple[Tensor, Tensor]] = {}
-        self._masks: dict[tuple[int, int | None], Tensor | None] = {}
-
-    @property
-    def rows(self) -> int:
-        return int(self.cuts[-1])
-
-    def turn(self, rope: Rope) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of all rows. By identity: hashing a rope costs more than a norm."""
-        found = self._turns.get(id(rope))
-        if found is None:
-            pairs = [
-                rotation(
-                    rope,
-                    part.is_long,
-                    torch.arange(part.position, part.end, dtype=torch.float32),
-                    self.dtype,
-                )
-                for part in self.parts
-            ]
-            found = (
-                pairs[0]
-                if len(pairs) == 1
-                else (torch.cat([cos for cos, _ in pairs]), torch.cat([sin for _, sin in pairs]))
-            )
-            self._turns[id(rope)] = found
-        return found
-
-    def mask(self, index: int, window: int | None) -> Tensor | None:
-        """The mask of one part, None where `attend` needs none."""
-        part = self.parts[index]
-        tokens = part.end - part.position
-        is_cut = window is not None and part.end > window
-        if tokens == 1 or (part.position == 0 and not is_cut):
-            return None
-        key = (index, window if is_cut else None)
-        if key not in self._masks:
-            self._masks[key] = mask_of(part.position, tokens, key[1], self.dtype)
-        return self._masks[key]
-
-
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """A block that is held. `rope` is its spec's, one object for all blocks with an equal one."""
-
-    layer: int
-    spec: BlockSpec
-    rope: Rope | None
-    weights: BlockWeights[Tensor, Linear]
 
 
 class _Program:
@@ -227,14 +154,16 @@ class _Program:
         reader: TorchReader,
         dtype: torch.dtype,
         whole: Integers | None,
+        crew: Crew | None,
     ) -> None:
         self._width = spec.width
         self._integers = whole
+        self._crew = crew
         self._dtype = dtype
         self._embed: tuple[EmbedSpec, TextWeights[Tensor] | ImageWeights[Tensor, Linear]] | None = (
             None
         )
-        self._blocks: list[_Block] = []
+        self._blocks: list[Block] = []
         ropes: dict[Rope, Rope] = {}
         self._head: tuple[HeadSpec, HeadWeights[Tensor, Linear]] | None = None
         tokens: Tensor | None = None
@@ -250,7 +179,7 @@ class _Program:
                     # Equal ropes become one object, so that a step turns its positions once.
                     rope = part.attention.rope
                     rope = None if rope is None else ropes.setdefault(rope, rope)
-                    self._blocks.append(_Block(place, part, rope, block))
+                    self._blocks.append(Block(place, part, rope, block))
                 case HeadSpec() as part:
                     last = read_head(layer, part, spec.width, place, reader, tokens)
                     self._head = part, last
@@ -260,14 +189,14 @@ class _Program:
     @torch.inference_mode()
     def run(self, parts: Sequence[Part[Tensor]], span: Span) -> list[Output]:
         """Each part's output after the layers of `span`."""
-        step = _Step(parts, self._dtype, self._integers)
+        step = Step(parts, self._dtype, self._integers, self._crew)
         rows = self._enter(step, span)
         blocks = [block for block in self._blocks if block.layer in span]
         for place, block in enumerate(blocks):
             rows = _run_block(rows, place, block, step)
         return self._leave(rows, step, span)
 
-    def _enter(self, step: _Step, span: Span) -> Tensor:
+    def _enter(self, step: Step, span: Span) -> Tensor:
         if self._embed is None or span.first > 0:
             given = torch.empty(step.rows, self._width)
             target = given.numpy()
@@ -276,18 +205,18 @@ class _Program:
             return given.to(self._dtype)
         return embed(*self._embed, step.parts, self._dtype)
 
-    def _leave(self, rows: Tensor, step: _Step, span: Span) -> list[Output]:
+    def _leave(self, rows: Tensor, step: Step, span: Span) -> list[Output]:
         if self._head is None or span.last < self._layers:
             hidden = rows.float().numpy()
             return [Output(hidden[a:b]) for a, b in pairwise(step.cuts)]
         return head(*self._head, rows, step.cuts, step.parts)
 
 
-def _run_block(rows: Tensor, place: int, block: _Block, step: _Step) -> Tensor:
+def _run_block(rows: Tensor, place: int, block: Block, step: Step) -> Tensor:
     """One block over the rows [N, D] of all parts, `place` of those that are run."""
     spec, weights, scale = block.spec, block.weights, block.spec.residual_scale
     seen = rows if spec.flow == "post" else _norm(rows, spec, weights.attention_norm)
-    mixed = _norm(_attention(seen, place, block, step), spec, weights.attention_after_norm)
+    mixed = _norm(attention(seen, place, block, step), spec, weights.attention_after_norm)
     mixed = _scaled(mixed, weights.attention_scale)
     if spec.flow == "parallel":
         seen = seen if weights.mlp_norm is None else norm(rows, spec.norm, weights.mlp_norm)
@@ -311,88 +240,7 @@ def _scaled(rows: Tensor, scale: Tensor | None) -> Tensor:
     return rows if scale is None else rows * scale
 
 
-def _mlp(rows: Tensor, block: _Block) -> Tensor:
+def _mlp(rows: Tensor, block: Block) -> Tensor:
     weights = block.weights
     out = _norm(feed(rows, weights.mlp), block.spec, weights.mlp_after_norm)
     return _scaled(out, weights.mlp_scale)
-
-
-def _attention(rows: Tensor, place: int, block: _Block, step: _Step) -> Tensor:
-    spec = block.spec.attention
-    if block.weights.latent is not None:
-        return _latent_attention(rows, place, block, block.weights.latent, step)
-    fused = block.weights.qkv(rows)
-    both = spec.heads + spec.kv_heads
-    cut = both * spec.head_dim
-    turned = fused[:, :cut].view(-1, both, spec.head_dim)
-    values = fused[:, cut:].view(-1, spec.kv_heads, spec.v_head_dim)
-    if spec.qk_norm != "none":
-        _norm_queries_and_keys(fused, turned, block)
-    if block.rope is not None:
-        rotate(turned, block.rope, *step.turn(block.rope))
-    queries, keys = turned[:, : spec.heads], turned[:, spec.heads :]
-    ones = step.ones if step.integers is None and is_plain(spec, block.weights.sinks) else 0
-    mixed = []
-    if ones:
-        parts = step.parts[:ones]
-        mixed.append(attend_next(parts, place, spec, queries[:ones], keys[:ones], values[:ones]))
-    for index, part in enumerate(step.parts[ones:], ones):
-        first, last = step.cuts[index], step.cuts[index + 1]
-        known = _remember(part, place, block, keys[first:last], values[first:last])
-        if not spec.causal:
-            mixed.append(attend_around(queries[first:last], *known, spec, block.weights.sinks))
-            continue
-        if step.integers is not None:
-            mixed.append(
-                attend_by_rows(step.integers, queries[first:last], known, spec, block.weights.sinks)
-            )
-            continue
-        mask = step.mask(index, spec.window)
-        mixed.append(attend(queries[first:last], *known, mask, spec, block.weights.sinks))
-    return block.weights.o(mixed[0] if len(mixed) == 1 else torch.cat(mixed))
-
-
-def _latent_attention(
-    rows: Tensor, place: int, block: _Block, latent: LatentWeights[Tensor, Linear], step: _Step
-) -> Tensor:
-    queries, known = split_latent(rows, block.spec, block.weights, latent)
-    if block.rope is not None:
-        turn = step.turn(block.rope)
-        rotate(queries[..., latent.latent.nope :], block.rope, *turn)
-        rotate(known[:, None, latent.latent.kv_rank :], block.rope, *turn)
-    mixed = []
-    for index, part in enumerate(step.parts):
-        first, last = step.cuts[index], step.cuts[index + 1]
-        new = known[first:last, None]
-        memory, _ = _remember(part, place, block, new, new[..., :0])
-        mask = step.mask(index, None)
-        mixed.append(attend_latent(queries[first:last], memory[0], mask, latent))
-    return block.weights.o(mixed[0] if len(mixed) == 1 else torch.cat(mixed))
-
-
-def _norm_queries_and_keys(fused: Tensor, turned: Tensor, block: _Block) -> None:
-    """Norm in place, each head by itself or all heads of a row as one."""
-    spec, weights = block.spec.attention, block.weights
-    form = spec.qk or block.spec.norm
-    if spec.qk_norm == "head":
-        queries, keys = turned[:, : spec.heads], turned[:, spec.heads :]
-    else:
-        cut = spec.heads * spec.head_dim
-        queries, keys = fused[:, :cut], fused[:, cut : cut + spec.kv_heads * spec.head_dim]
-    queries.copy_(norm(queries, form, weights.q_norm))
-    keys.copy_(norm(keys, form, weights.k_norm))
-
-
-def _remember(
-    part: Part[Tensor], place: int, block: _Block, keys: Tensor, values: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Write [T, K, W] into the part's memory; the keys and values [K, L, W] its queries may see."""
-    if part.blocks is None:
-        return keys.transpose(0, 1), values.transpose(0, 1)
-    all_keys, all_values = part.blocks[place]
-    all_keys[:, part.position : part.end] = keys.transpose(0, 1)
-    all_values[:, part.position : part.end] = values.transpose(0, 1)
-    window, start = block.spec.attention.window, 0
-    if window is not None and part.end - part.position == 1:
-        start = max(0, part.end - window)
-    return all_keys[:, start : part.end], all_values[:, start : part.end]

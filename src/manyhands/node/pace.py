@@ -40,9 +40,11 @@ class Pace:
             slower = max(stages_s) / planned_s
             self._slower += SMOOTHING * (slower - self._slower)
 
-    def tokens(self, position: int) -> int:
-        """Tokens of a chunk that begins at `position`."""
+    def tokens(self, position: int, left: int) -> int:
+        """Tokens of a chunk that begins at `position` while `left` are waiting."""
         settings, predict, slower = self._settings, self._predict, self._slower
+        if left <= min(LEAST_CHUNK, settings.chunk_tokens):
+            return max(1, left)  # no plan cuts these, and asking one takes longer than many a step
 
         def step_s(tokens: int) -> float:
             planned_s = max(predict(tokens, position), default=0.0) if predict is not None else 0.0

@@ -260,7 +260,7 @@ class Recovery:
         """
         ring = self._ring
         spans = replays(lengths, ring.confirmed)
-        size = ring.pace.tokens(ring.confirmed)
+        size = ring.pace.tokens(ring.confirmed, ring.confirmed)
         counts = [len(list(chunks(span.first, span.last, size))) for span in spans]
         ring.sequence = max(counts, default=0)
         for span, count in zip(spans, counts, strict=True):

@@ -158,10 +158,12 @@ class Session:
 
     def _rows_at_once(self, position: int, want: Want, allowed: TensorFrame | None) -> int:
         """Tokens in one step: no more than hold up others for long, or than one frame answers."""
+        ring = self.ring
         if not self._keeps_memory:
-            return max(1, len(self.ring.tokens))
+            return max(1, len(ring.tokens))
         is_masked = allowed is not None and want.rows == "all"  # a mask is not cut into chunks
-        size = self._settings.chunk_tokens if is_masked else self.ring.pace.tokens(position)
+        left = len(ring.tokens) - position
+        size = self._settings.chunk_tokens if is_masked else ring.pace.tokens(position, left)
         if want.logits and want.rows == "all":
             row_bytes = 4 * self.terms.spec.vocabulary
             size = min(size, max(1, CAPS[Kind.RESULT].payload // row_bytes))
