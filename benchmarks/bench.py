@@ -16,6 +16,7 @@ in bf16), and in llama.cpp where `llama-bench` is on the PATH. Each round every 
     overhead   a block of width 64 at one row, by CPU time: what is fixed about a block
 
 decode runs with each of the thread counts, overhead and memory with 1, the others with the most.
+The longer prompt and memory have half of the rounds.
 Writes figures.json, rows.md and plot.svg into a folder, and prints the rows. About ten minutes on
 two cores, all 443M models together 4 GB on disk.
 """

@@ -68,6 +68,11 @@ class Run:
     figures: list[Figure] = field(default_factory=list)
     _theirs: dict[str, dict[str, Side]] = field(default_factory=dict)
 
+    @property
+    def fewer_rounds(self) -> int:
+        """For what takes long."""
+        return -(-self.chosen.rounds // 2)
+
     def stored(self, form: str) -> Path:
         """Where the model lies in a form."""
         return stored(self.folder, form, self.chosen.small, max_position_embeddings=2 * FAR)
@@ -95,12 +100,19 @@ class Run:
         return Memory(threads, BYTES // SMALLER if self.chosen.small else BYTES)
 
     def turns(
-        self, part: str, form: str, threads: int, case: int, works: Works, units: Mapping[str, str]
+        self,
+        part: str,
+        form: str,
+        threads: int,
+        case: int,
+        works: Works,
+        units: Mapping[str, str],
+        rounds: int = 0,
     ) -> None:
-        """Let every work measure once a round; `units` are those that are no seconds."""
+        """Let every work measure once a round (0: as many as chosen); `units` are not seconds."""
         sys.stderr.write(f"{part}: {form}, {threads} threads, {case}\n")
         values: dict[str, list[float]] = {name: [] for name in works}
-        for _ in range(self.chosen.rounds):
+        for _ in range(rounds or self.chosen.rounds):
             for name, work in works.items():
                 values[name].append(work())
         self.figures += [
@@ -138,7 +150,8 @@ def prefill(run: Run, form: str, threads: int, sides: dict[str, Side]) -> None:
             works["llama.cpp"] = lambda tokens=tokens: llama.prompt_s(tokens)
         for side in sides.values():
             seconds_to_begin(side, 1, NEAR, run.clock)
-        run.turns("prefill", form, threads, tokens, works, {})
+        rounds = run.chosen.rounds if length < PROMPTS[-1] else run.fewer_rounds
+        run.turns("prefill", form, threads, tokens, works, {}, rounds)
 
 
 def batch(run: Run, form: str, threads: int, sides: dict[str, Side]) -> None:
@@ -191,13 +204,13 @@ def memory(run: Run, form: str) -> None:
         asked["sdpa"] = (run.stored(form), form)
     told: dict[str, list[dict[str, float]]] = {name: [] for name in asked}
     sys.stderr.write(f"memory: {form}\n")
-    for _ in range(run.chosen.rounds):
+    for _ in range(run.fewer_rounds):
         for name, (folder, dtype) in asked.items():
             script = Path(__file__).parent / "load_memory.py"
             words = [sys.executable, str(script), str(folder), dtype, name]
             done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
             told[name].append(json.loads(done.stdout.splitlines()[-1]))
-    units = {"load_s": "s", "before": "bytes", "loaded": "bytes", "peak": "bytes"}
+    units = {"load_s": "s", "first_s": "s", "before": "bytes", "loaded": "bytes", "peak": "bytes"}
     for name, rounds in told.items():
         for key, unit in units.items():
             values = tuple(one[key] for one in rounds)

@@ -24,7 +24,7 @@ COLOURS = {
     "memory reads": "#b5b5b5", "transformers": "#e69f00",
 }  # fmt: skip
 WIDTH, HEIGHT, MARGIN, ROOF, FLOOR = 560, 290, 46, 52, 44
-COLUMNS, FOOT, STEPS = 2, 40, 4
+COLUMNS, FOOT, MOST_STEPS = 2, 40, 5
 ROOM_FOR_A_NUMBER = 17.0
 
 
@@ -118,8 +118,8 @@ def number(value: float) -> str:
 
 
 def round_step(most: float) -> float:
-    """The smallest round number that covers `most` in STEPS steps."""
-    least = most / STEPS
+    """The smallest round number that covers `most` in so many steps."""
+    least = most / MOST_STEPS
     power = 10.0 ** math.floor(math.log10(least))
     return power * next(one for one in (1.0, 2.0, 2.5, 5.0, 10.0) if one * power >= least * 0.999)
 
@@ -128,8 +128,10 @@ def drawn(panel: Panel) -> list[str]:
     """One panel, its upper left corner at 0, 0."""
     names = list(dict.fromkeys(name for series in panel.groups.values() for name in series))
     most = max(one.most for series in panel.groups.values() for one in series.values())
-    each = round_step(max(most, panel.goal or 0.0, 1e-9))
-    top = STEPS * each
+    most = max(most, panel.goal or 0.0, 1e-9)
+    each = round_step(most)
+    steps = math.ceil(most / each * 0.999)
+    top = steps * each
     high, wide = HEIGHT - ROOF - FLOOR, WIDTH - 2 * MARGIN
 
     def y(value: float) -> float:
@@ -141,7 +143,7 @@ def drawn(panel: Panel) -> list[str]:
         lines.append(f'<rect x="{across}" y="26" width="10" height="10" fill="{COLOURS[name]}"/>')
         lines.append(text(across + 14, 35, name))
         across += 30 + 7 * len(name)
-    for place in range(STEPS + 1):
+    for place in range(steps + 1):
         at = y(each * place)
         lines.append(f'<path d="M{MARGIN} {at:.1f}h{wide}" stroke="#ddd"/>')
         lines.append(text(MARGIN - 5, at + 4, f"{each * place:g}", 10, 'text-anchor="end"'))

@@ -117,6 +117,7 @@ def memory(report: Report) -> Iterator[Row]:
                 "side": "transformers" if name == "sdpa" else name,
                 "file, MB": f"{sides['file'].middle / 1e6:.0f}",
                 "load, s": spread(sides[f"{name} load_s"].values),
+                "load and a prompt of 64, s": spread(sides[f"{name} first_s"].values),
                 "loaded, MB more": f"{(loaded - before) / 1e6:.0f}",
                 "peak, MB more": f"{(peak - before) / 1e6:.0f}",
                 "peak, MB": f"{peak / 1e6:.0f}",
