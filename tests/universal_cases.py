@@ -27,13 +27,20 @@ from manyhands.engine.module_twin import tiny as small
 from manyhands.store.checkpoint import Checkpoint
 
 ENCODERS = {"ernie": "ErnieForMaskedLM"}
+READERS = ("t5", "umt5", "t5gemma", "switch_transformers", "bart", "marian", "m2m_100")
+"""Encoder-decoders, with both halves."""
+
+NEVER_ENDING = {"eos_token_id": None, "forced_eos_token_id": None, "decoder_start_token_id": 3}
 PROMPT = tuple((7 * place + 3) % 190 + 8 for place in range(13))
 OTHER = tuple((5 * place + 1) % 180 + 9 for place in range(6))
 
 
 def config_of(kind: str, **changes):
     default = transformers.CONFIG_MAPPING[kind]()
-    name = ENCODERS.get(kind) or modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind]
+    name = ENCODERS.get(kind) or modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind)
+    if kind in READERS:
+        name = modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES[kind]
+        changes = NEVER_ENDING | changes
     return {**small(default.to_dict()), "architectures": [name], **changes}
 
 
@@ -79,6 +86,24 @@ def says(model, prompt: Sequence[int], steps: int) -> list[np.ndarray]:
     return given
 
 
+@torch.inference_mode()
+def reads(model, source: Sequence[int], begins: Sequence[int], steps: int) -> list[np.ndarray]:
+    """The same of an encoder-decoder that reads `source`: its answer begins with some tokens."""
+    encoded = model.get_encoder()(input_ids=torch.tensor([source]), return_dict=True)
+    ids, cache, given = list(begins), None, []
+    for _ in range(steps + 1):
+        out = model(
+            encoder_outputs=encoded,
+            decoder_input_ids=torch.tensor([ids]),
+            past_key_values=cache,
+            use_cache=True,
+            return_dict=True,
+        )
+        given.append(out.logits[0].numpy())
+        cache, ids = out.past_key_values, [int(given[-1][-1].argmax())]
+    return given
+
+
 def _takes(model):
     import inspect
 
@@ -113,6 +138,12 @@ class Stages:
             outputs = engine.step(chunks)
             hidden = [output.hidden for output in outputs]
         return [output.scores for output in outputs]
+
+    def read(self, name: SessionId, source: Sequence[int]) -> None:
+        """The source of an encoder-decoder's session."""
+        hidden = None
+        for engine in self.engines:
+            hidden = engine.step([Chunk(name, 0, tuple(source), hidden, ())])[0].hidden
 
     def forward(self, tokens: Sequence[int]) -> np.ndarray:
         hidden = None

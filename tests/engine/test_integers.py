@@ -3,34 +3,25 @@
 import numpy as np
 import pytest
 
-import tiny
+from converted_cases import cosines, folders_in
 from engine_cases import HAS_NUMBA, LOADS, session
 from manyhands.domain.span import Span
 from manyhands.engine import integers, numpy_blocks, torch_blocks
 from manyhands.engine.engine import Chunk
 from manyhands.errors import BadSetting
-from manyhands.node.conversion import convert
-from manyhands.store.checkpoint import Checkpoint
 from ordinary import token_ids
 
 CASES = ("llama-tied", "qwen3", "mistral-window", "llama-bias")
+KINDS = (
+    *("llama-tied", "bert", "modernbert", "mixtral", "qwen2_moe", "gpt_oss", "dots1"),
+    *("deepseek_v2", "deepseek_v3-yarn"),
+)
 A = session(1)
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """(case, form) -> a converted checkpoint, made once."""
-    made = {}
-
-    def folder(case, form):
-        if (case, form) not in made:
-            place = tmp_path_factory.mktemp(case)
-            source = Checkpoint.open(tiny.make(case, place / "plain"))
-            convert(source, form, place / form, lambda _: None)
-            made[case, form] = source, Checkpoint.open(place / form)
-        return made[case, form]
-
-    return folder
+    return folders_in(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(params=["compiled", "numpy"])
@@ -69,11 +60,12 @@ def test_a_text_has_the_same_bits_however_it_is_cut(folders, kernels, engine, ca
 
 @pytest.mark.parametrize("engine", LOADS)
 @pytest.mark.parametrize("others", [0, 1, 7, 31, 511])
-def test_a_row_has_the_same_bits_beside_any_number_of_others(folders, engine, others):
-    _, checkpoint = folders("llama-tied", "int8")
+@pytest.mark.parametrize("case", KINDS)
+def test_a_row_has_the_same_bits_beside_any_number_of_others(folders, case, engine, others):
+    _, checkpoint = folders(case, "int8")
     model = loaded(engine, checkpoint, threads=2)
     text = token_ids(9)
-    expected = bits(model.forward(text, None).scores[-1])
+    expected = bits(model.forward(text, None).hidden[-1])
     chunks = [Chunk(A, 0, text, None, (8,))]
     model.open(A, 128)
     left, number = others, 2
@@ -84,7 +76,7 @@ def test_a_row_has_the_same_bits_beside_any_number_of_others(folders, engine, ot
         left, number = left - rows, number + 1
     for order in (chunks, chunks[::-1]):
         outs = model.step(order)
-        np.testing.assert_array_equal(bits(outs[order.index(chunks[0])].scores[0]), expected)
+        np.testing.assert_array_equal(bits(outs[order.index(chunks[0])].hidden[0]), expected)
 
 
 @pytest.mark.parametrize("engine", LOADS)
@@ -106,9 +98,7 @@ def test_the_model_still_means_the_same(folders, case):
     plain = loaded("numpy", source).forward(text, None).scores
     for engine in LOADS:
         got = loaded(engine, checkpoint).forward(text, None).scores
-        cosine = (
-            (got * plain).sum(-1) / np.linalg.norm(got, axis=-1) / np.linalg.norm(plain, axis=-1)
-        )
+        cosine = cosines(got, plain)
         assert cosine.min() > 0.95
         assert cosine.mean() > 0.99
 

@@ -28,6 +28,14 @@ def numbers(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).numpy()
 
 
+ROUTER, BIAS = numbers(EXPERTS, WIDTH), numbers(EXPERTS, seed=1)
+CORRECTION = numbers(EXPERTS, seed=2)
+
+
+def linear(matrix, bias=0):
+    return lambda rows: rows @ matrix.T + bias
+
+
 class Expert:
     """A linear map that counts its rows; expert e multiplies by e + 1."""
 
@@ -43,9 +51,8 @@ def mixture(spec, has_extras=True, form=lambda array: array):
     """Weights with recording experts; `form` makes the engine's arrays."""
     return MoeWeights(
         spec=spec,
-        router=form(numbers(EXPERTS, WIDTH)),
-        router_bias=form(numbers(EXPERTS, seed=1)) if has_extras else None,
-        correction=form(numbers(EXPERTS, seed=2)) if has_extras else None,
+        router=linear(form(ROUTER), form(BIAS) if has_extras else 0),
+        correction=form(CORRECTION) if has_extras else None,
         experts=tuple(MlpWeights(MLP, lambda rows: rows, Expert(e + 1)) for e in range(EXPERTS)),
         shared=None,
         shared_scale=None,
@@ -56,8 +63,8 @@ def expected_route(rows, weights):
     """Of each row {expert: share}, written out with Python's lists."""
     spec, routes = weights.spec, []
     for row in rows.astype(np.float64):
-        logits = weights.router.astype(np.float64) @ row
-        logits = logits if weights.router_bias is None else logits + weights.router_bias
+        logits = ROUTER.astype(np.float64) @ row
+        logits = logits if weights.correction is None else logits + BIAS
         scores = logits
         if not spec.softmax_after_topk:
             scores = np.exp(logits) / np.exp(logits).sum()
@@ -116,7 +123,7 @@ def test_a_shared_expert_sees_every_row_behind_a_sigmoid_where_it_has_one():
         plain = np.asarray(feed(form(rows), without))
         got = np.asarray(feed(form(rows), shared))
         np.testing.assert_allclose(got, plain + 10 * rows, rtol=1e-5)
-        got = np.asarray(feed(form(rows), replace(shared, shared_scale=form(scale))))
+        got = np.asarray(feed(form(rows), replace(shared, shared_scale=linear(form(scale)))))
         open_ = 1 / (1 + np.exp(-rows @ scale.T))
         np.testing.assert_allclose(got, plain + 10 * rows * open_, rtol=1e-5)
 

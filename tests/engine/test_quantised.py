@@ -10,8 +10,12 @@ from transformers import AutoModelForCausalLM, Mxfp4Config
 from transformers.integrations.finegrained_fp8 import Fp8Dequantize
 
 import tiny
+from converted_cases import whole
 from engine_cases import LOADS, Stages
+from manyhands.codec.weight_blocks import dequantise, quantise
+from manyhands.domain.weight_format import blocks_of
 from manyhands.errors import NotServed
+from manyhands.node.conversion import convert
 from manyhands.store.checkpoint import Checkpoint
 
 BLOCK = 8
@@ -89,6 +93,28 @@ def test_a_quantised_checkpoint_speaks_as_transformers_does(case, load):
     checkpoint.check()
     stages = Stages(load, checkpoint.spec, checkpoint.read, (3,))
     np.testing.assert_allclose(stages.forward(TOKENS), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["int8", "int4"])
+def test_it_converts_to_the_blocks_of_the_numbers_it_stands_for(case, tmp_path, form):
+    folder, _ = case
+    source = Checkpoint.open(folder)
+    told = []
+    convert(source, form, tmp_path / form, told.append)
+    assert sum(told) == source.stored_bytes(source.spec.span)
+    made = Checkpoint.open(tmp_path / form)
+    made.check()
+    for old, new in zip(source.spec.layers, made.spec.layers, strict=True):
+        for name, tensor in old.tensors.items():
+            before, after = whole(tensor, source.read), whole(new.tensors[name], made.read)
+            bits = {"int8": 8, "int4": 4}.get(blocks_of(new.tensors[name]))
+            if bits is not None:
+                rows = before.reshape(-1, before.shape[-1])
+                before = dequantise(quantise(rows, bits)).reshape(before.shape)
+            atol = 0 if bits or tensor.layout != "fp8_blocks" else 2**-8 * np.abs(before).max()
+            np.testing.assert_allclose(after, before, rtol=0, atol=atol)
+    stages = Stages(LOADS["torch"], made.spec, made.read, (3,))
+    assert np.isfinite(stages.forward(TOKENS)).all()
 
 
 def test_only_the_methods_a_family_knows_are_read(tmp_path):

@@ -16,6 +16,9 @@ FORMS = {
     "window": Attention(4, 1, 64, 64, 0.125, window=37),
     "sinks": Attention(4, 2, 32, 48, 0.2, sinks=True),
     "odd width": Attention(4, 2, 24, 24, 0.2),
+    "around": Attention(4, 2, 32, 32, 0.2, causal=False),
+    "around, window": Attention(4, 4, 16, 16, 0.2, causal=False, window=11),
+    "around, odd width": Attention(4, 4, 24, 24, 0.2, causal=False, window=11),
     "softcap": Attention(4, 2, 32, 32, 0.2, softcap=20.0),
 }
 
@@ -57,9 +60,15 @@ def test_a_querys_bits_do_not_depend_on_the_queries_beside_it(crew, form):
     queries, keys, values, sinks = case(spec, 290, 32)
     together = attend(queries, keys, values, 290, spec, sinks, crew)
     for token in (0, 1, 7, 31):
-        end = 290 + token + 1
+        end = 290 + token + 1 if spec.causal else keys.shape[1]
         alone = attend(
-            queries[token : token + 1], keys[:, :end], values[:, :end], end - 1, spec, sinks, crew
+            queries[token : token + 1],
+            keys[:, :end],
+            values[:, :end],
+            290 + token,
+            spec,
+            sinks,
+            crew,
         )
         np.testing.assert_array_equal(alone[0].view(np.int32), together[token].view(np.int32))
 

@@ -1,25 +1,43 @@
 """A converted folder opens without a flag, means the same, and is refused when it is not whole."""
 
+import copy
 import json
+import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import manyhands as mh
 import tiny
+from converted_cases import folders_in, whole
 from engine_cases import LOADS
 from manyhands.codec.weight_blocks import dequantise, quantise
+from manyhands.domain.model_spec import LayerSpec, ModuleSpec
 from manyhands.domain.settings import Settings
-from manyhands.domain.weight_format import weight_format
-from manyhands.engine.weights import read_float32
+from manyhands.domain.weight_format import bytes_per_number, weight_format
 from manyhands.errors import CheckpointError, NotServed
+from manyhands.node import conversion
 from manyhands.node.conversion import convert
 from manyhands.node.opened import open_model
+from manyhands.plan.cost import Cost, weight_bytes
 from manyhands.store.checkpoint import Checkpoint
+from manyhands.store.safetensors_header import read_header
 from ordinary import token_ids
 
 FORMS = ("int8", "int4", "bf16")
+KINDS = (
+    *("llama-tied", "llama-bias", "gpt2", "bert", "vit", "mixtral", "gpt_oss", "qwen2_moe"),
+    *("deepseek_v2", "deepseek_v3"),
+)
+KEPT = ("router", "shared.scale", "positions", "token_types", "class_token", "kv_up", ".bias")
+"""Tables of more than one row that do not become blocks."""
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    return folders_in(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")
@@ -62,20 +80,76 @@ def test_a_converted_folder_opens_without_a_flag(converted, source, form):
     assert held.weight_bytes < 0.6 * source.stored_bytes(source.spec.span)
 
 
-def test_matrices_are_the_nearest_blocks_and_vectors_are_kept(converted, source):
-    made = Checkpoint.open(converted["int8"])
+@pytest.mark.parametrize("case", KINDS)
+def test_matrices_are_the_nearest_blocks_and_the_rest_is_kept(folders, case):
+    plain, made = folders(case, "int8")
     made.check()
     assert weight_format(made.spec) == "int8"
-    for old, new in zip(source.spec.layers, made.spec.layers, strict=True):
-        for name, plain in old.tensors.items():
-            before = read_float32(plain, source.read)
-            after = read_float32(new.tensors[name], made.read)
-            is_matrix = before.ndim == 2
-            expected = dequantise(quantise(before, 8)) if is_matrix else before
-            np.testing.assert_array_equal(after, expected)
+    for old, new in zip(plain.spec.layers, made.spec.layers, strict=True):
+        for name, source in old.tensors.items():
+            before, after = whole(source, plain.read), whole(new.tensors[name], made.read)
+            if before.ndim > 1 and not name.endswith(KEPT):
+                rows = before.reshape(-1, before.shape[-1])
+                before = dequantise(quantise(rows, 8)).reshape(before.shape)
+            np.testing.assert_array_equal(after, before)
 
 
-@pytest.mark.parametrize("case", ["llama-bias", "qwen2-tied", "llama-sharded"])
+@pytest.mark.parametrize("case", KINDS)
+def test_memory_and_disk_take_what_is_counted(folders, case):
+    for form in ("int8", "int4"):
+        plain, made = folders(case, form)
+        spec, span = made.spec, made.spec.span
+        for load in LOADS.values():
+            held = load(spec, span, made.read, kv_bytes=1 << 20, threads=1).weight_bytes
+            cost = Cost(bytes_per_weight=bytes_per_number(spec, 4.0))
+            assert held == pytest.approx(weight_bytes(spec, span, cost), rel=0.01)
+        assert held >= made.stored_bytes(span)
+        assert made.stored_bytes(span) < {"int8": 0.4, "int4": 0.32}[form] * plain.stored_bytes(
+            plain.spec.span
+        )
+
+
+@pytest.mark.parametrize("case", ["gpt_oss", "mixtral"])
+def test_experts_are_read_one_at_a_time(tmp_path, case):
+    source = Checkpoint.open(tiny.make(case, tmp_path / "m"))
+    told = []
+    convert(source, "int8", tmp_path / "int8", told.append)
+    experts = source.spec.layers[1].tensors
+    one = max(tensor.elements // 4 for name, tensor in experts.items() if "experts." in name)
+    vocabulary = source.spec.layers[0].tensors["tokens"].elements
+    assert max(told) == 4 * max(one, vocabulary) < 4 * 4 * one
+
+
+@pytest.mark.parametrize("case", ["llama-bias", "mixtral", "gpt_oss", "vit"])
+def test_a_folder_is_the_same_however_small_the_pieces(folders, tmp_path, monkeypatch, case):
+    plain, made = folders(case, "int4")
+    monkeypatch.setattr(conversion, "PIECE_ELEMENTS", 200)
+    convert(plain, "int4", tmp_path / "new", lambda _: None)
+    new = Checkpoint.open(tmp_path / "new")
+    assert new.digest(new.spec.span) == made.digest(made.spec.span)
+
+
+def test_experts_in_stacks_become_the_folder_of_those_by_themselves(folders, tmp_path):
+    _, made = folders("mixtral", "int4")
+    source = Checkpoint.open(tiny.make("mixtral", tmp_path / "m", is_stacked=True))
+    convert(source, "int4", tmp_path / "new", lambda _: None)
+    new = Checkpoint.open(tmp_path / "new")
+    assert new.digest(new.spec.span) == made.digest(made.spec.span)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "llama-bias",
+        "qwen2-tied",
+        "llama-sharded",
+        "mixtral",
+        "gpt_oss",
+        "dots1",
+        "deepseek_v3",
+        "bert",
+    ],
+)
 def test_bfloat16_of_bfloat16_is_the_same_model(tmp_path, case):
     source = Checkpoint.open(tiny.make(case, tmp_path / "m", dtype="bfloat16"))
     convert(source, "bf16", tmp_path / "bf16", lambda _: None)
@@ -84,7 +158,7 @@ def test_bfloat16_of_bfloat16_is_the_same_model(tmp_path, case):
     text = token_ids(20)
     for load in LOADS.values():
         scores = [
-            load(one.spec, one.spec.span, one.read, kv_bytes=1 << 22).forward(text, None).scores
+            load(one.spec, one.spec.span, one.read, kv_bytes=1 << 22).forward(text, None).hidden
             for one in (source, made)
         ]
         np.testing.assert_array_equal(*scores)
@@ -126,9 +200,16 @@ def test_progress_counts_every_stored_byte_once(source, tmp_path):
     assert len(told) > 40
 
 
-def test_a_conversion_that_is_broken_off_leaves_nothing(source, tmp_path):
-    def stop(_):
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("after", [0, 30])
+@pytest.mark.parametrize("case", ["llama-tied", "mixtral"])
+def test_a_conversion_that_is_broken_off_leaves_nothing(folders, tmp_path, case, after):
+    source, _ = folders(case, "int8")
+    told = []
+
+    def stop(size):
+        told.append(size)
+        if len(told) > after:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         convert(source, "int8", tmp_path / "m", stop)
@@ -140,14 +221,22 @@ def test_converting_twice_is_refused(converted, tmp_path):
         convert(Checkpoint.open(converted["int8"]), "int4", tmp_path / "m", lambda _: None)
 
 
-def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path):
-    folder = tiny.make("llama", tmp_path / "m")
+@pytest.mark.parametrize(
+    ("case", "name"),
+    [
+        ("llama", "model.layers.1.mlp.up_proj.weight"),
+        ("qwen3_moe", "model.layers.1.mlp.experts.3.up_proj.weight"),
+        ("bert", "encoder.layer.2.attention.self.key.weight"),
+    ],
+)
+def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path, case, name):
+    folder = tiny.make(case, tmp_path / "m")
     file = folder / "model.safetensors"
-    place = Checkpoint.open(folder)._place("model.layers.1.mlp.up_proj.weight")
+    place = read_header(file)[name]
     data = bytearray(file.read_bytes())
     data[place.first : place.first + 4] = np.float32(np.nan).tobytes()
     file.write_bytes(data)
-    with pytest.raises(CheckpointError, match=r"model\.layers\.1\.mlp\.up_proj\.weight.*NaN"):
+    with pytest.raises(CheckpointError, match=rf"{re.escape(name)}.*NaN"):
         convert(Checkpoint.open(folder), "int8", tmp_path / "out", lambda _: None)
     assert not (tmp_path / "out").exists()
 
@@ -200,9 +289,12 @@ def test_a_format_this_version_does_not_know_is_named(copied, changes, told):
         Checkpoint.open(folder)
 
 
-@pytest.mark.parametrize("case", ["mixtral", "deepseek_v3", "bert"])
-def test_what_cannot_be_converted_yet_is_refused_before_anything_is_written(tmp_path, case):
-    source = Checkpoint.open(tiny.make(case, tmp_path / case))
-    with pytest.raises(NotServed, match="not converted"):
-        convert(source, "int8", tmp_path / "new", lambda _: None)
+def test_a_model_run_by_transformers_own_code_is_refused_before_anything_is_written(
+    source, tmp_path
+):
+    other = copy.copy(source)
+    _, *layers = source.spec.layers
+    other.spec = replace(source.spec, layers=(LayerSpec(ModuleSpec("embed"), {}), *layers))
+    with pytest.raises(NotServed, match=r"has no family file.*multiplies no integers"):
+        convert(other, "int8", tmp_path / "new", lambda _: None)
     assert not (tmp_path / "new").exists()

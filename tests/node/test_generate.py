@@ -8,8 +8,10 @@ import pytest
 
 from manyhands.domain.settings import Settings
 from manyhands.domain.work import Sampling, Want
+from manyhands.engine.sampler import draw
 from manyhands.errors import ContextOverflow, UserError
 from manyhands.node.generate import no_draft, speak
+from manyhands.sim.hash_engine import HashEngine
 from node_cases import SPEC
 from session_house import WARM, at_home, true_text
 
@@ -191,6 +193,29 @@ def test_penalties_count_what_was_spoken_and_not_rejected_drafts():
         assert await spoken(home, 20, draft=draft, draft_tokens=3) == truth[:20]
 
     at_home(test, sampling=sampling, prompt_length=len(PROMPT))
+
+
+def test_penalties_do_not_count_what_an_encoder_read():
+    sampling = Sampling(repetition_penalty=5.0, presence_penalty=3.0)
+    prompt = (*range(20), *PROMPT)
+
+    async def test(home):
+        text = list(prompt)
+        said = await spoken(home, 12, prompt)
+        for token in said:
+            scores = HashEngine(SPEC, SPEC.span).forward(text, None).scores[-1]
+            drawn = draw(
+                scores,
+                sampling,
+                position=len(text),
+                history=text[20:],
+                want=Want(),
+                prompt_length=0,
+            )
+            assert drawn.token == token
+            text.append(token)
+
+    at_home(test, sampling=sampling, prompt_length=20, source=20)
 
 
 def test_a_long_prompt_goes_in_chunks_and_says_the_same():

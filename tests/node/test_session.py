@@ -12,8 +12,9 @@ import frame_rows
 from manyhands.codec import codec
 from manyhands.domain.messages import Gap, Refused, SessionClose
 from manyhands.domain.settings import Settings
-from manyhands.domain.work import Result, Sampling, Want
+from manyhands.domain.work import Result, Sampling, Step, Want
 from manyhands.errors import BadSampling, ContextOverflow, NotServed, ResourceError, UserError
+from manyhands.node.owner import longest_source
 from manyhands.node.setback import Setback
 from manyhands.sim.fleet import Fleet, Member
 from manyhands.sim.hash_engine import HashEngine
@@ -350,3 +351,33 @@ def test_closing_tells_every_stage_and_frees_their_memory():
             assert node.worker.memories.all() == []
 
     at_home(test)
+
+
+def test_what_an_encoder_reads_is_one_step_without_answer():
+    async def test(home):
+        results = await home.session.run(TOKENS, ALL)
+        spans = [(step.position, len(step.token_ids), step.want.rows) for step in home.steps()]
+        assert spans == [(0, 18, "none"), (18, 4, "all"), (22, 3, "all")]
+        assert tokens(results) == true_tokens(TOKENS)[18:]
+
+    at_home(test, settings=CHUNKED, prompt_length=18, source=20)
+
+
+@pytest.mark.parametrize("killed", [1, 2])
+def test_after_a_loss_it_is_read_again_in_one_step(killed):
+    async def test(home):
+        said = tokens(await home.session.run(TOKENS, LAST))
+        home.fleet.kill(killed)
+        said += tokens(await home.session.run((1,), LAST))
+        assert said == [true_tokens(TOKENS)[-1], true_tokens((*TOKENS, 1))[-1]]
+        again = [m for _, to, m in home.seen if isinstance(m, Step) and to == 3 and m.epoch > 1]
+        spans = [(step.position, len(step.token_ids)) for step in again]
+        assert spans == [(0, 18), (18, 4), (22, 3), (25, 1)]
+
+    at_home(test, settings=CHUNKED, prompt_length=18, source=20)
+
+
+def test_a_text_too_long_to_be_read_at_once_is_refused_before_a_session_is_opened():
+    with pytest.raises(ContextOverflow, match=r"prompt has 21 tokens.*up to 20 at once"):
+        at_home(None, prompt_length=21, source=20)
+    assert longest_source(replace(SPEC, source=1 << 20, width=1024)) == 1 << 14  # of a frame

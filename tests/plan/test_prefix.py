@@ -57,3 +57,7 @@ def test_no_beginning_is_shared_across_a_change_of_rotary_frequencies():
 
 def test_nothing_is_shared_of_a_model_that_keeps_no_memory():
     assert not may_share(hash_spec(1, causal=False), 10, 10)
+
+
+def test_nothing_is_shared_of_a_text_that_is_read_as_a_whole():
+    assert not may_share(replace(hash_spec(1), source=10), 10, 10)

@@ -174,3 +174,10 @@ def test_stages_that_hold_enough_are_left_alone() -> None:
 )
 def test_chunks_are_whole_but_the_last(first, last, size, expected) -> None:
     assert list(chunks(first, last, size)) == expected
+
+
+@pytest.mark.parametrize(
+    ("first", "expected"), [(0, [(0, 5), (5, 7), (7, 8)]), (5, [(5, 7), (7, 8)]), (7, [(7, 8)])]
+)
+def test_a_source_is_one_chunk(first, expected) -> None:
+    assert list(chunks(first, 8, 2, source=5)) == expected

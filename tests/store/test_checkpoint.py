@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -439,6 +440,26 @@ def test_end_tokens_that_are_no_token_ids_are_an_error(broken, value):
     rewrite(folder / "generation_config.json", lambda c: c.update(eos_token_id=value))
     with pytest.raises(CheckpointError, match="eos_token_id"):
         _ = Checkpoint.open(folder).end_tokens
+
+
+def test_an_encoder_decoder_s_folder_says_how_answers_begin_and_what_is_never_said(broken):
+    folder = broken("llama")
+    checkpoint = Checkpoint.open(folder)
+    assert (checkpoint.beginning, checkpoint.unspoken) == ((), ())
+    checkpoint.spec = replace(checkpoint.spec, source=20)
+    assert checkpoint.beginning == (checkpoint.config["bos_token_id"],)
+    told = {"decoder_start_token_id": 7, "forced_bos_token_id": 9, "bad_words_ids": [[3], [4, 5]]}
+    checkpoint.config = {**checkpoint.config, **told}
+    assert (checkpoint.beginning, checkpoint.unspoken) == ((7, 9), (3,))
+    rewrite(folder / "generation_config.json", lambda c: c.update(forced_bos_token_id=8))
+    assert checkpoint.beginning == (7, 8)
+    rewrite(folder / "generation_config.json", lambda c: c.update(decoder_start_token_id=999))
+    with pytest.raises(CheckpointError, match="decoder_start_token_id 999"):
+        _ = checkpoint.beginning
+    (folder / "generation_config.json").unlink()
+    checkpoint.config = {}
+    with pytest.raises(CheckpointError, match="set decoder_start_token_id"):
+        _ = checkpoint.beginning
 
 
 def test_a_file_that_is_replaced_by_another_of_the_same_size_is_noticed(broken):

@@ -304,7 +304,9 @@ class ModelSpec:
     """A whole model: layer 0 embeds, layers 1 … n are blocks, layer n+1 is the head.
 
     `width` is that of the rows between two stages. `config` is empty, but for a model of ModuleSpec
-    layers: then it is the JSON its library builds it from.
+    layers: then it is the JSON its library builds it from. An encoder-decoder has a `source` above
+    0, its encoder's blocks in front: a session begins with a text of up to so many tokens to be
+    read, whole, in the step at position 0; behind stands what the decoder says.
     """
 
     family: str
@@ -313,6 +315,7 @@ class ModelSpec:
     context: int
     layers: tuple[LayerSpec, ...] = field(repr=False)
     config: str = field(default="", repr=False)
+    source: int = 0
 
     @property
     def span(self) -> Span:

@@ -27,6 +27,12 @@ _ONE_TENSOR: tuple[LayoutKind, ...] = ("expert_stack", "expert_turned", "expert_
 _MXFP4: tuple[LayoutKind, ...] = ("mxfp4", "mxfp4_pairs")
 
 
+def expert_count(source: TensorSource) -> int:
+    """How many experts a source is of; 0 for one that stands by itself, cut out or not."""
+    is_of_many = source.layout in ("experts", *_ONE_TENSOR) or len(source.shape) > 2
+    return source.shape[0] if is_of_many and source.last <= source.first else 0
+
+
 def expert_of(source: TensorSource, expert: int) -> TensorSource:
     """The matrix, or bias, of one expert out of a source of all of them."""
     shape = source.shape[1:]

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Literal, get_args
 
 from manyhands.domain.model_spec import LayerSpec, LayoutKind, ModelSpec, TensorSource
+from manyhands.domain.tensor_frame import DTYPE_BYTES
 
 IntegerFormat = Literal["int8", "int4"]
 """What the matrices of a model are stored as; the rest keeps its dtype."""
@@ -39,13 +40,14 @@ _LAYOUTS: dict[LayoutKind, IntegerFormat] = {
     "int8_tied": "int8",
     "int4_blocks": "int4",
 }
-_BYTES = {"int8": 1 + 2 / SCALED, "int4": 0.5 + 2 / SCALED}
-_MATRICES = frozenset(
-    ("q", "k", "v", "o", "gate", "up", "down", "q_down", "q_up", "kv_down", "kv_up",
-     "shared.gate", "shared.up", "shared.down", "tokens", "head")
+_ENDS = frozenset(("tokens", "patches", "dense", "head"))
+"""int8 even where the blocks are int4: every token goes through them, and they are few."""
+
+_MATRICES = _ENDS | frozenset(
+    ("q", "k", "v", "o", "gate", "up", "down", "q_down", "q_up", "kv_down",
+     "shared.gate", "shared.up", "shared.down",
+     "experts.gate", "experts.up", "experts.gate_up", "experts.down")
 )  # fmt: skip
-_ENDS = frozenset(("tokens", "head"))
-"""Rows of a vocabulary: int8 even where the blocks are int4, as every token goes through both."""
 
 
 def blocks_of(source: TensorSource) -> IntegerFormat | None:
@@ -60,15 +62,21 @@ def weight_format(spec: ModelSpec) -> IntegerFormat | None:
 
 
 def codes_and_scales(source: TensorSource) -> tuple[TensorSource, TensorSource]:
-    """The two stored tensors behind a matrix in blocks."""
-    form = blocks_of(source)
-    rows, width = source.shape
+    """The two stored tensors behind a matrix in blocks, or behind one for each expert.
+
+    Of one expert that was cut out, its part of each.
+    """
+    *front, width = source.shape
     blocks = -(-width // SCALED)
-    codes = blocks * (SCALED if form == "int8" else SCALED // 2)
-    return (
-        TensorSource(source.names[:1], (rows, codes)),
-        TensorSource(source.names[1:], (rows, blocks)),
-    )
+    codes = blocks * (SCALED if blocks_of(source) == "int8" else SCALED // 2)
+    stored = ((source.names[:1], codes), (source.names[1:], blocks))
+    one = source.last - source.first
+    if one > 0:
+        where = source.first, source.last, source.of
+        cut = [TensorSource(name, (one, *front, last), "rows", *where) for name, last in stored]
+        return cut[0], cut[1]
+    whole = [TensorSource(name, (*front, last)) for name, last in stored]
+    return whole[0], whole[1]
 
 
 def bytes_per_number(spec: ModelSpec, plain: float) -> float:
@@ -78,9 +86,12 @@ def bytes_per_number(spec: ModelSpec, plain: float) -> float:
         for source in layer.tensors.values():
             if source.is_tied:
                 continue
-            form = blocks_of(source)
             total += source.elements
-            held += source.elements * (plain if form is None else _BYTES[form])
+            if blocks_of(source) is None:
+                held += source.elements * plain
+            else:
+                parts = codes_and_scales(source)
+                held += sum(DTYPE_BYTES[dtype_of(source, p) or ""] * p.elements for p in parts)
     return held / max(1.0, total)
 
 
@@ -107,10 +118,14 @@ def converted(spec: ModelSpec, form: IntegerFormat | None) -> ModelSpec:
 def _restated(
     place: int, name: str, source: TensorSource, form: IntegerFormat | None
 ) -> TensorSource:
-    """Where a tensor stands in a converted folder; a tied head stands where the embedding does."""
+    """Where a tensor stands in a converted folder; a tied head stands where the embedding does.
+
+    What there is of each expert is one tensor, expert after expert.
+    """
     at = "0.tokens" if source.is_tied else f"{place}.{name}"
-    if form is None or name not in _MATRICES or len(source.shape) != 2:
-        return TensorSource((at,), source.shape, "tied" if source.is_tied else "plain")
+    if form is None or name not in _MATRICES:
+        plain: LayoutKind = "expert_stack" if name.startswith("experts.") else "plain"
+        return TensorSource((at,), source.shape, "tied" if source.is_tied else plain)
     layout: LayoutKind = "int8_blocks" if form == "int8" or name in _ENDS else "int4_blocks"
     if source.is_tied:
         layout = "int8_tied"

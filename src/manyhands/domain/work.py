@@ -157,7 +157,8 @@ class SessionOpen:
     """Owner -> each stage: hold memory for this session; `stage` is the receiver's place.
 
     A stage that has this session from an older epoch keeps its memory, cut at `position`, and says
-    in `Ready` what it holds. `parent` forks another session's memory at `parent_position`.
+    in `Ready` what it holds. `parent` forks another session's memory at `parent_position`. Of an
+    encoder-decoder the prompt is what is read, in one step, and never sent again but whole.
     """
 
     session: SessionId

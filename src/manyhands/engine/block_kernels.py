@@ -34,7 +34,7 @@ _HALVED_1, _HALVED_2, _HALVED_4 = (make_attention(rows, True) for rows in (1, 2,
 
 _NO_SINKS = (np.float32(-np.inf),) * 4
 
-PART = 10
+PART = 11
 """Figures of a part of an attention: see `open_attention`."""
 
 _BYTES_8, _BYTES_4 = BLOCK_BYTES[8], BLOCK_BYTES[4]
@@ -106,13 +106,14 @@ def open_attention(
     """Prepare attention of queries [N, H, W] into out [N, H, V]: see row_attention.
 
     `parts` [P, PART] int64 has of each part its first query, its queries, the first one's position;
-    of keys and then of values address, bytes from head to head, bytes from token to token; and room
-    for a figure. `sinks` of no elements are none, `window` 0 is none.
+    of keys and then of values address, bytes from head to head, bytes from token to token; how many
+    keys, if queries see those behind them too, else 0; and room for a figure. `sinks` of no
+    elements are none, `window` 0 is none.
     """
     number = close_to_all(state)
     units = 0
     for part in range(parts.shape[0]):
-        parts[part, 9] = units  # its first one
+        parts[part, 10] = units  # its first one
         units += kv_heads * -(-parts[part, 1] // unit_rows)
     figure(state, 0, -1 if halved else 0)
     figure(state, 1, queries.ctypes.data)
@@ -253,10 +254,11 @@ def _share_attention(state: int, number: int, halved: bool) -> None:
         unit = claimed(state, number)
         if unit < 0:
             return
-        while part < last_part and read(place + 8 * (PART + 9)) <= unit:
+        while part < last_part and read(place + 8 * (PART + 10)) <= unit:
             part, place = part + 1, place + 8 * PART
         begin, tokens, position = read(place), read(place + 8), read(place + 16)
-        unit -= read(place + 72)
+        around = read(place + 72)
+        unit -= read(place + 80)
         kv, token = unit % kv_heads, (unit // kv_heads) * unit_rows
         keys, key_row = read(place + 24) + kv * read(place + 32), read(place + 40)
         values, value_row = read(place + 48) + kv * read(place + 56), read(place + 64)
@@ -273,7 +275,10 @@ def _share_attention(state: int, number: int, halved: bool) -> None:
                 from_row = queries + (begin + token) * query_row + head * query_head
                 to_row = out + 4 * value_width * ((begin + token) * heads + head)
                 query, to = _pushed(query, from_row), _pushed(to, to_row)
-                count = _pushed(count, position + token + 1 - start)
+                end = position + token + 1
+                if around > 0:
+                    end = min(around, end + window - 1) if window > 0 else around
+                count = _pushed(count, end - start)
                 if sinks != 0:
                     sink = _pushed(sink, read_float(sinks + 4 * head))
             _attend_rows(

@@ -71,11 +71,10 @@ def read_blocks(source: TensorSource, weights: Weights) -> WeightBlocks:
     codes_part, scales_part = codes_and_scales(source)
     codes = _read(codes_part, dtype_of(source, codes_part), weights)
     scales = _read(scales_part, dtype_of(source, scales_part), weights).view(np.uint16)
+    rows, width = source.shape
     bits = _BITS[form]
-    held = codes.view(np.int8) if bits == 8 else unpacked(codes)
-    return WeightBlocks(
-        bits, source.shape[1], held.reshape(source.shape[0], padded(source.shape[1])), scales
-    )
+    held = codes.view(np.int8) if bits == 8 else unpacked(codes.reshape(rows, -1))
+    return WeightBlocks(bits, width, held.reshape(rows, padded(width)), scales.reshape(rows, -1))
 
 
 def read_plain(source: TensorSource, weights: Weights) -> Float32:
@@ -90,7 +89,7 @@ def _read(part: TensorSource, dtype: str | None, weights: Weights) -> NDArray[np
             f"tensor {part.names[0]!r} is {stored.dtype} {list(stored.shape)}, config.json asks "
             f"for {dtype} {list(part.shape)}; they do not belong together: convert the model again"
         )
-    return np.frombuffer(stored.data, np.uint8).reshape(part.shape[0], -1)
+    return np.frombuffer(stored.data, np.uint8)
 
 
 def _stacked(group: Sequence[WeightBlocks]) -> WeightBlocks:

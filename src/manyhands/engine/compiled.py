@@ -80,6 +80,15 @@ def kernels_serve() -> bool:
     return True
 
 
+def kernel_set() -> str:
+    """Which kernels serve: those of different names may differ in an attention's last bits."""
+    if not kernels_serve():
+        return "numpy"
+    from manyhands.engine.attend_tile import FUSED
+
+    return "compiled" if FUSED else "compiled-unfused"
+
+
 def trial(child: Sequence[str]) -> str | None:
     """Run the child; what went wrong, or None."""
     try:

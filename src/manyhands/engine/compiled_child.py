@@ -61,14 +61,18 @@ def products_are_right(crew: Crew) -> bool:
 
 def attention_is_right(crew: Crew) -> bool:
     """True when attention agrees with numpy's, and a query by itself with it among others."""
-    for window, sinks in ((None, False), (30, True)):
-        spec = Attention(4, 2, 32, 80, 32**-0.5, window=window, sinks=sinks)
-        queries, keys, values = numbers(9, 4, 32), numbers(2, 309, 32), numbers(2, 309, 80)
+    for window, sinks, causal in ((None, False, True), (30, True, True), (30, False, False)):
+        spec = Attention(4, 2, 32, 80, 32**-0.5, causal, window=window, sinks=sinks)
+        beside = numbers(9, 6, 32)  # as torch gives them: with the keys behind them
+        queries, keys, values = beside[:, :4].copy(), numbers(2, 309, 32), numbers(2, 309, 80)
         sink = numbers(4) if sinks else None
         together = attend(queries, keys, values, 300, spec, sink, crew)
         expected = numpy_math.attend(queries, keys, values, 300, spec, sink)
-        alone = attend(queries[3:4], keys[:, :304], values[:, :304], 303, spec, sink, crew)
-        if np.abs(together - expected).max() > 1e-5 or not np.array_equal(alone[0], together[3]):
+        seen = 304 if causal else 309
+        alone = attend(queries[3:4], keys[:, :seen], values[:, :seen], 303, spec, sink, crew)
+        some = attend(beside[:4, :4], keys[:, :seen], values[:, :seen], 300, spec, sink, crew)
+        is_same = np.array_equal(alone[0], together[3]) and np.array_equal(some, together[:4])
+        if np.abs(together - expected).max() > 1e-5 or not is_same:
             return False
     return True
 

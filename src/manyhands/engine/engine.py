@@ -95,6 +95,8 @@ class Engine(Protocol):
         """Run each chunk through the span and remember its keys and values at its positions.
 
         A model that keeps no memory sees a chunk as a whole sequence; it must be at position 0.
+        One with a `source` reads the chunk at position 0 as the whole of it, and says nothing of it
+        (`rows` is empty).
         A chunk at `position` < length cuts the memory there first. The length is committed after
         the last layer, so a step that failed half way is repeated harmlessly. At most one chunk a
         session.
@@ -106,7 +108,11 @@ class Engine(Protocol):
         """Give back what a session set aside beyond its length, which becomes its limit."""
 
     def truncate(self, session: SessionId, position: int) -> None:
-        """Forget everything from `position` on; no error when memory is shorter."""
+        """Forget everything from `position` on; no error when memory is shorter.
+
+        Where a library's memory cannot be cut, as inside a source, the session is closed and
+        SessionUnknown raised.
+        """
 
     def length(self, session: SessionId) -> int:
         """Tokens in memory."""

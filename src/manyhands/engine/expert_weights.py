@@ -25,18 +25,17 @@ class MlpWeights(Generic[L]):
 
 @dataclass(frozen=True, slots=True)
 class MoeWeights(Generic[A, L]):
-    """A router [E, D] with bias [E] and correction [E], all float32, and its experts.
+    """A router, rows [N, D] -> [N, E], and a correction [E], both float32, and the experts.
 
-    `shared` sees every row, times the sigmoid of `shared_scale` [1, D] where that is there.
+    `shared` sees every row, times the sigmoid of `shared_scale` [N, 1] where that is there.
     """
 
     spec: Moe
-    router: A
-    router_bias: A | None
+    router: L
     correction: A | None
     experts: tuple[MlpWeights[L], ...]
     shared: MlpWeights[L] | None
-    shared_scale: A | None
+    shared_scale: L | None
 
 
 @dataclass(frozen=True, slots=True)

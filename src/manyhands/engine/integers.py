@@ -17,7 +17,7 @@ from manyhands.domain.profile import Profile
 from manyhands.domain.weight_format import IntegerFormat, weight_format
 from manyhands.engine.block_linear import Product
 from manyhands.engine.block_weights import BlockLinear, product_of, read_blocks, read_linear
-from manyhands.engine.compiled import kernels_serve, new_crew
+from manyhands.engine.compiled import kernel_set, new_crew
 from manyhands.engine.engine import Weights
 from manyhands.engine.row_attention import attend
 
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
 Float32 = NDArray[np.float32]
 
-ARITHMETIC = 2
-"""Names this arithmetic. Raise it with every change that can change a bit of a result."""
-
+ARITHMETIC = 3
+"""Names this arithmetic. Raise it with every change that can change a bit of a result.
+2: attention of queries that share keys. 3: torch's activations in whole vectors.
+"""
 
 ENGINES = ("numpy", "torch")
 TOLERANCE = 0.1
@@ -91,12 +92,11 @@ def profile(
     The other engine may stand in: products are the same, and what is between them differs as little
     as in float32; but a number just between two codes may become another, so it is named.
     """
-    serves = "compiled" if kernels_serve() else "numpy"
     return Profile(
         weights=weights,
         weight_format=form,
         arithmetic=f"{form} x int8 -> int32 by blocks of 32, scaled and added in fp32; else fp32",
-        kernels=f"{engine}-{form}-{ARITHMETIC}.{arithmetic}-{library}-{serves}",
+        kernels=f"{engine}-{form}-{ARITHMETIC}.{arithmetic}-{library}-{kernel_set()}",
         wire_codec="fp32",
         row_invariant=True,
         tolerance=TOLERANCE,

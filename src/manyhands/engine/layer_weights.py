@@ -46,7 +46,10 @@ class Reader(Protocol[A, L]):
         """A matrix [heads * (cut + rest), in] as [heads, cut, in] and [heads, rest, in]."""
 
     def wide(self, source: TensorSource) -> A:
-        """What is kept in float32 whatever the engine computes in: routers, their corrections."""
+        """What is kept in float32 whatever the engine computes in: corrections of routers."""
+
+    def wide_linear(self, matrix: TensorSource, bias: TensorSource | None) -> L:
+        """The same of a linear map: a router."""
 
     def linear(self, matrices: Sequence[TensorSource], biases: Sequence[TensorSource | None]) -> L:
         """Matrices [out_i, in] under each other, with their biases; a missing bias is zero."""
@@ -180,6 +183,11 @@ class _Table(Generic[A, L]):
         source = self.source(name, *shape)
         return None if source is None else self._reader.wide(source)
 
+    def wide_linear(self, name: str, out: int, into: int) -> L:
+        """The named matrix [out, into] in float32, with its bias if any."""
+        matrix, bias = self.need(name, out, into), self.source(f"{name}.bias", out)
+        return self._reader.wide_linear(matrix, bias)
+
     def has(self, name: str) -> bool:
         """True when the table has it and nobody took it yet."""
         return name in self._left
@@ -258,7 +266,7 @@ def read_block(
         mlp=(
             _read_mlp(table, part.mlp, width)
             if part.moe is None
-            else _read_mixture(table, part.moe, part.mlp, width, reader)
+            else _read_mixture(table, part.moe, part.mlp, width)
         ),
         mlp_after_norm=table.optional_norm("mlp_after_norm", width),
         mlp_scale=table.vector("mlp_scale", width),
@@ -276,25 +284,23 @@ def _read_mlp(table: _Table[A, L], spec: Mlp, width: int, prefix: str = "") -> M
     )
 
 
-def _read_mixture(
-    table: _Table[A, L], moe: Moe, mlp: Mlp, width: int, reader: Reader[A, L]
-) -> MoeWeights[A, L]:
+def _read_mixture(table: _Table[A, L], moe: Moe, mlp: Mlp, width: int) -> MoeWeights[A, L]:
     if table.has("experts.gate_up"):
         ins = {"experts.gate_up": 2 * mlp.width}
     else:
         ins = {"experts.gate": mlp.width} if mlp.kind == "gated" else {}
         ins["experts.up"] = mlp.width
     count, shared = moe.experts, replace(mlp, width=moe.shared_width)
+    has_scale = table.has("shared.scale")
     into = table.experts(count, width, ins)
     down = table.experts(count, mlp.width, {"experts.down": width})
     return MoeWeights(
         spec=moe,
-        router=reader.wide(table.need("router", count, width)),
-        router_bias=table.wide("router.bias", count),
+        router=table.wide_linear("router", count, width),
         correction=table.wide("router.correction", count),
         experts=tuple(MlpWeights(mlp, *pair) for pair in zip(into, down, strict=True)),
         shared=_read_mlp(table, shared, width, "shared.") if moe.shared_width else None,
-        shared_scale=table.wide("shared.scale", 1, width) if moe.shared_width else None,
+        shared_scale=table.wide_linear("shared.scale", 1, width) if has_scale else None,
     )
 
 

@@ -17,12 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from manyhands.engine.module_memory import ModuleMemory
-from manyhands.engine.module_stage import Call, Cut, Stage, record
-from manyhands.engine.module_tensors import Arguments, Carried, tensors_of
+from manyhands.engine.module_memory import Memory
+from manyhands.engine.module_stage import Call, Cut, Stage, lent, record
+from manyhands.engine.module_tensors import Arguments, Carried, tensors_of, width_of
 
-PROMPT, OTHER_PROMPT = 9, 6
-"""Two lengths: what differs between them counts tokens. The first is above a twin's window."""
+PROMPT, OTHER_PROMPT, SOURCE = 9, 6, 12
+"""Two lengths: what differs between them counts tokens. The first is above a twin's window. And
+that of the source which a decoder is tried with, another one.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +34,26 @@ class Plan:
     `memory` is what their forward calls the cache, None for a model that has none. `has_positions`
     says that positions are passed on, `by_token` that a text is gone on with by single tokens only,
     since the model forgets its state before several. `before` and `behind` are the weights used in
-    front of the blocks and behind them.
+    front of the blocks and behind them, `lent` those of the first block that all blocks need.
+
+    An encoder-decoder's plan is its decoder's, and `encoder` is that of the encoder, which is the
+    module called `name`, names its own modules from there, and `returns` so.
     """
 
     cut: Cut
-    memory: str | None
-    has_positions: bool
-    by_token: bool
-    before: frozenset[str]
-    behind: frozenset[str]
+    memory: str | None = None
+    has_positions: bool = False
+    by_token: bool = False
+    before: frozenset[str] = frozenset()
+    behind: frozenset[str] = frozenset()
+    lent: frozenset[str] = frozenset()
+    encoder: Plan | None = None
+    name: str = ""
+    returns: type[Any] = dict
+
+    def full(self, name: str) -> str:
+        """The name in the whole model of what this plan names."""
+        return f"{self.name}.{name}" if self.name else name
 
 
 class Mismatch(Exception):  # becomes a NotServed that names the model
@@ -53,10 +66,21 @@ def ids_of(first: int, last: int) -> Tensor:
 
 
 def feed(
-    model: nn.Module, plan: Plan, ids: Tensor, position: int, memory: ModuleMemory | None
+    model: nn.Module,
+    plan: Plan,
+    ids: Tensor,
+    position: int,
+    memory: Memory | None,
+    source: Tensor | None = None,
 ) -> Arguments:
-    """What the forward is called with for tokens [1, T] at `position`."""
+    """What the forward is called with for tokens [1, T] at `position`.
+
+    A decoder is given beside them what its encoder made of the `source`, [1, S, D].
+    """
     given: dict[str, Any] = {"input_ids": ids, "return_dict": True}
+    if source is not None and plan.encoder is not None:
+        encoded = plan.encoder.returns(last_hidden_state=source)
+        given = {"decoder_input_ids": ids, "encoder_outputs": encoded, "return_dict": True}
     if plan.has_positions:
         given["position_ids"] = torch.arange(position, position + ids.shape[1])[None]
     if memory is not None and plan.memory is not None:
@@ -66,29 +90,62 @@ def feed(
     return (), given
 
 
+def is_encoder_decoder(made: type[nn.Module]) -> bool:
+    """Whether models of this class read a source text with one row of blocks and say another."""
+    return "decoder_input_ids" in inspect.signature(made.forward).parameters
+
+
 def find(twin: nn.Module, has_positions: bool) -> Plan:
     """A plan for models like `twin`, whose weights are real. Raises Mismatch."""
+    if is_encoder_decoder(type(twin)):
+        return _find_halves(twin)
     takes = inspect.signature(twin.forward).parameters
     if has_positions and "position_ids" not in takes:
         raise Mismatch("takes no position_ids")
     memory = next((name for name in ("past_key_values", "cache_params") if name in takes), None)
     if memory is not None and not _keeps_memory(twin, memory):
         memory = None
-    empty: frozenset[str] = frozenset()
-    plan = Plan(Cut((), (), None), memory, has_positions, False, empty, empty)
-    long, short = (feed(twin, plan, ids_of(0, n), 0, None) for n in (PROMPT, OTHER_PROMPT))
-    blocks = find_blocks(twin, long)
-    calls, other = record(twin, blocks, long), record(twin, blocks, short)
+    return _found(twin, Plan(Cut((), (), None), memory, has_positions))
+
+
+def _find_halves(twin: Any) -> Plan:
+    encoder = twin.get_encoder()
+    empty = Cut((), (), None)
+    _, given = feed(encoder, Plan(empty), ids_of(0, SOURCE), 0, None)
+    with torch.inference_mode():
+        read = encoder(**given)
+    source = read.last_hidden_state
+    name = next(name for name, module in twin.named_modules() if module is encoder)
+    reading = _found(encoder, Plan(empty, name=name, returns=type(read)))
+    plan = _found(twin, Plan(empty, "past_key_values", encoder=reading), source)
+    if {width_of(reading.cut.carried), source.shape[-1]} != {width_of(plan.cut.carried)}:
+        raise Mismatch("its encoder's rows and its decoder's are not of one width")
+    return plan
+
+
+def _found(model: nn.Module, plan: Plan, source: Tensor | None = None) -> Plan:
+    """The plan with its cut, and the weights around the blocks."""
+    long, short = (feed(model, plan, ids_of(0, n), 0, None, source) for n in (PROMPT, OTHER_PROMPT))
+    blocks = find_blocks(model, long)
+    calls, other = record(model, blocks, long), record(model, blocks, short)
     hidden = _carried(_hidden_path(calls[blocks[0]]), calls[blocks[0]], other[blocks[0]])
     first = calls[blocks[0]].returned
     given = None if isinstance(first, Tensor) else len(first)
-    before, behind = around(twin, blocks, long)
-    plan = replace(plan, cut=Cut(tuple(blocks), (hidden,), given), before=before, behind=behind)
+    before, behind = around(model, blocks, long)
+    modules = lent(model, blocks)
+    weights = {f"{name}.{one}" for name, made in modules.items() for one in made.state_dict()}
+    cut = Cut(tuple(blocks), (hidden,), given)
     more = [
         _carried(path, calls[blocks[len(blocks) // 2]], other[blocks[len(blocks) // 2]])
-        for path in sides(twin, before | behind, plan.cut, calls, long)
+        for path in sides(model, before | behind, cut, calls, long)
     ]
-    return replace(plan, cut=replace(plan.cut, carried=(hidden, *more)))
+    return replace(
+        plan,
+        cut=replace(cut, carried=(hidden, *more)),
+        before=before,
+        behind=behind,
+        lent=frozenset(weights),
+    )
 
 
 @torch.inference_mode()
@@ -208,7 +265,7 @@ def around(
     names = [n for n, _ in model.named_modules() if n and not n.startswith(inside)]
     watch(model, names, given, begins, lambda name: passed.append(name) if name in blocks else None)
     before, behind = set(), set()
-    for name, _ in model.named_parameters(remove_duplicate=False):
+    for name in model.state_dict():
         if name.startswith(inside):
             continue
         owner = name.rpartition(".")[0]
@@ -229,10 +286,12 @@ def sides(
 ) -> list[str]:
     """What blocks receive otherwise in a stage that starts in the middle, but for the hidden state.
 
-    `calls` are those of the whole model, `others` the weights that such a stage lacks.
+    `calls` are those of the whole model, `others` the weights that such a stage lacks. Where the
+    first block of a stage makes by itself what it is not given, only those behind it are compared.
     """
     blocks, hidden = cut.blocks, cut.carried[0].path
     first = len(blocks) // 2
+    compared = blocks[first + 1 :] if lent(model, blocks) else blocks[first:]
     stage = Stage(_without(model, others), cut)
     received = {hidden: tensors_of(calls[blocks[first]].arguments)[hidden]}
     seen = record(
@@ -242,7 +301,7 @@ def sides(
         lambda given: stage.run(received, given, first, len(blocks)),
     )
     paths: dict[str, None] = {}
-    for name in blocks[first:]:
+    for name in compared:
         mine = tensors_of(seen[name].arguments)
         for path, tensor in tensors_of(calls[name].arguments).items():
             if path != hidden and (path not in mine or not torch.equal(mine[path], tensor)):

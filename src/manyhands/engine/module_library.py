@@ -189,6 +189,11 @@ def is_ignored(model: Any, name: str) -> bool:
     return name.endswith("rotary_emb.inv_freq") or any(re.search(one, name) for one in patterns)
 
 
+def is_computed(model: nn.Module, name: str) -> bool:
+    """True for a weight that the library makes itself (sines and cosines): files may lack it."""
+    return hasattr(model.get_submodule(name.rpartition(".")[0]), "create_weight")
+
+
 def stored_form(model: Any) -> dict[str, Tensor]:
     """A small model's weights under the names, and in the form, in which a checkpoint has them."""
     same = tied(model)
@@ -233,7 +238,10 @@ def fill(model: Any, tensors: dict[str, Tensor], dtype: torch.dtype) -> set[str]
 def _fill_absent(model: nn.Module) -> None:
     for module in model.modules():
         for name, weight in [*module.named_parameters(recurse=False)]:
-            if weight.is_meta:
+            if weight.is_meta and is_computed(module, name):
+                made = torch.empty_like(weight, device="cpu")
+                setattr(module, name, nn.Parameter(made, requires_grad=False))
+            elif weight.is_meta:
                 nothing = torch.zeros((), dtype=weight.dtype).expand(weight.shape)
                 stand_in = nn.Parameter(nothing, requires_grad=False)
                 vars(stand_in)[_DRAWN] = True

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import DynamicCache, EncoderDecoderCache
 from transformers.cache_utils import (
     DynamicIndexedLayer,
     DynamicLayer,
@@ -46,6 +46,11 @@ class ModuleMemory:
         self._stand_ins: list[Any] = []
         self._states.clear()
         self.length = 0
+
+    @property
+    def kept(self) -> tuple[Any, ...]:
+        """All caches."""
+        return (self.cache,)
 
     def grown(self, tokens: int) -> None:
         """A step of `tokens` is through: the stand-ins grow with it, and states are kept."""
@@ -107,6 +112,82 @@ class ModuleMemory:
         self._stand_ins = list(made.values())
 
 
+class SourceMemory:
+    """The same of an encoder-decoder: a source of some tokens, then those that the decoder said.
+
+    `rows` [1, S, D] are what the encoder made of the source. Blocks make keys of them in the first
+    step of the decoder, and from then on only their number counts.
+    """
+
+    def __init__(self, config: Any) -> None:
+        self._said = ModuleMemory(config)
+        self._across = DynamicCache()
+        self._rows: Tensor | None = None
+
+    @property
+    def rows(self) -> Tensor:
+        """What the encoder made of the source. Raises ValueError before it was read."""
+        if self._rows is None:
+            raise ValueError("the source was not read yet")
+        return self._rows
+
+    @property
+    def source(self) -> int:
+        """Tokens of the source; 0 before it was read."""
+        return 0 if self._rows is None else self._rows.shape[1]
+
+    @property
+    def length(self) -> int:
+        """Tokens in all."""
+        return self.source + self._said.length
+
+    @property
+    def cache(self) -> EncoderDecoderCache:
+        """What goes into the model's forward."""
+        return EncoderDecoderCache(self._said.cache, self._across)
+
+    @property
+    def kept(self) -> tuple[Any, ...]:
+        """The caches, of what was said and across to the source."""
+        return self._said.cache, self._across
+
+    def begin(self, rows: Tensor, is_needed: bool) -> None:
+        """The source was read; of rows that no block here needs only the number is kept."""
+        self._said.cut(0)
+        self._across, self._rows = DynamicCache(), rows if is_needed else _number_of(rows)
+
+    def grown(self, tokens: int) -> None:
+        """A step of the decoder is through."""
+        self._said.grown(tokens)
+        self._rows = _number_of(self.rows)
+
+    def cut(self, position: int) -> bool:
+        """Forget all from `position` on; False, nothing done, inside the source."""
+        if position <= 0:
+            self._said.cut(0)
+            self._across, self._rows = DynamicCache(), None
+            return True
+        return position >= self.source and self._said.cut(position - self.source)
+
+    def copy(self, position: int) -> SourceMemory | None:
+        """Another memory of the first `position` tokens; None inside the source."""
+        twin = copy.deepcopy(self)
+        return twin if twin.cut(position) else None
+
+
+Memory = ModuleMemory | SourceMemory
+
+
+def memory_of(config: Any, reads_source: bool) -> Memory:
+    """An empty memory for a model with this config."""
+    return SourceMemory(config) if reads_source else ModuleMemory(config)
+
+
+def _number_of(rows: Tensor) -> Tensor:
+    """As many rows, of zeros that take no memory."""
+    return rows.new_zeros(()).expand(rows.shape)
+
+
 def _is_linear(slot: Any) -> bool:
     return isinstance(slot, LinearAttentionCacheLayerMixin)
 
@@ -145,9 +226,9 @@ def _state_of(slot: Any) -> dict[str, Any]:
     }
 
 
-def state_elements(cache: Any) -> dict[int, int]:
-    """Numbers that each slot of a cache holds now."""
-    return {place: _elements(list(vars(slot).values())) for place, slot in enumerate(cache.layers)}
+def elements(cache: Any) -> int:
+    """Numbers that a cache holds now."""
+    return sum(_elements(list(vars(slot).values())) for slot in cache.layers)
 
 
 def _elements(values: list[Any]) -> int:

@@ -23,8 +23,16 @@ from manyhands.domain.span import Span
 from manyhands.domain.tensor_frame import StoredTensor
 from manyhands.engine import module_library as library
 from manyhands.engine import torch_modules
-from manyhands.engine.engine import Chunk, Weights
-from manyhands.engine.module_cut import Mismatch, Plan, find, scores_of
+from manyhands.engine.engine import Chunk, Output, Weights
+from manyhands.engine.module_cut import (
+    SOURCE,
+    Mismatch,
+    Plan,
+    feed,
+    find,
+    is_encoder_decoder,
+    scores_of,
+)
 from manyhands.engine.module_spec import Shapes, spec_of
 from manyhands.engine.module_twin import tiny
 from manyhands.errors import ManyhandsError, NotServed
@@ -71,7 +79,7 @@ def _plan(config: str) -> Plan:
     _check_inputs(small, name)
     twin = twin_of(small)
     faults: dict[str, None] = {}
-    for has_positions in (True, False):
+    for has_positions in (False,) if is_encoder_decoder(type(twin)) else (True, False):
         try:
             plan = find(twin, has_positions)
             plan = replace(plan, by_token=_is_by_token(twin, plan))
@@ -95,7 +103,8 @@ def _is_by_token(twin: Any, plan: Plan) -> bool:
     if plan.memory is None:
         return False
     with torch.inference_mode():
-        truth = scores_of(twin(input_ids=torch.tensor([tokens(0, END)]), return_dict=True))[0]
+        ids = torch.tensor([tokens(0, END)])
+        truth = scores_of(twin(**asked(twin, plan, ids, READ)))[0]
     for by_token in (False, True):
         said = torch.cat(whole(twin, replace(plan, by_token=by_token))[:-AGAIN])
         if error(said, truth) <= MOST_DRIFT:
@@ -107,10 +116,6 @@ def _check_inputs(small: Mapping[str, Any], name: str) -> None:
     """Refuse at once what is not asked by token ids alone."""
     made, _ = library.architecture(small)
     takes = list(inspect.signature(made.forward).parameters)
-    if "decoder_input_ids" in takes:
-        raise NotServed(
-            f"{name}: {made.__name__} has an encoder and a decoder, which is not served"
-        )
     if "input_ids" not in takes:
         raise NotServed(f"{name}: {made.__name__} takes {takes[1]}, not token ids: not served")
 
@@ -148,7 +153,7 @@ def check(twin: Any, config: Mapping[str, Any], plan: Plan) -> float:
     stored = library.stored_form(twin)
     spec = spec_of(config, {name: tuple(t.shape) for name, t in stored.items()}, plan)
     said = whole(twin, plan)
-    for cuts in ways_to_cut(spec):
+    for cuts in ways_to_cut(spec, plan):
         mine = staged(spec, cuts, plan, weights_of(stored))
         for number, (one, other) in enumerate(zip(mine, said, strict=True)):
             far = error(one, other)
@@ -165,12 +170,16 @@ def error(one: Tensor, other: Tensor) -> float:
     return float((one - other).abs().max() / other.abs().max())
 
 
-def ways_to_cut(spec: ModelSpec) -> Iterator[list[Span]]:
-    """The whole, thirds, and thirds with embedding and head each alone."""
+def ways_to_cut(spec: ModelSpec, plan: Plan) -> Iterator[list[Span]]:
+    """The whole, thirds, and thirds with embedding and head each alone; these are also cut where
+    an encoder ends.
+    """
     layers = len(spec.layers)
     third = max(1, (layers - 2) // 3)
     inner = sorted({1 + third, layers - 1 - third})
-    for ends in ([0, layers], [0, *inner, layers], [0, *sorted({1, *inner, layers - 1}), layers]):
+    read = 0 if plan.encoder is None else layers - 1 - len(plan.cut.blocks)
+    many = sorted({0, 1, read, *inner, layers - 1, layers})
+    for ends in ([0, layers], [0, *inner, layers], many):
         yield [Span(a, b) for a, b in itertools.pairwise(ends)]
 
 
@@ -200,6 +209,23 @@ def tokens(first: int, last: int) -> tuple[int, ...]:
     return tuple((7 * place + 3) % 190 + 8 for place in range(first, last))
 
 
+READ = tokens(END, END + SOURCE)
+"""What an encoder-decoder is given to read."""
+
+
+@torch.inference_mode()
+def asked(twin: Any, plan: Plan, ids: Tensor, source: Sequence[int]) -> dict[str, Any]:
+    """What the library's model is asked with: the tokens, and what its encoder makes of a source.
+
+    The library's own generation asks so too.
+    """
+    if plan.encoder is None:
+        return {"input_ids": ids, "return_dict": True}
+    _, given = feed(twin.get_encoder(), plan.encoder, torch.tensor([source]), 0, None)
+    encoded = twin.get_encoder()(**given)
+    return {"encoder_outputs": encoded, "decoder_input_ids": ids, "return_dict": True}
+
+
 @torch.inference_mode()
 def whole(twin: Any, plan: Plan) -> list[Tensor]:
     """What the library's model says by itself, [T, V] a step."""
@@ -209,7 +235,7 @@ def whole(twin: Any, plan: Plan) -> list[Tensor]:
         more = {} if plan.memory is None else {"use_cache": True}
         if plan.memory is not None and cache is not None:
             more[plan.memory] = cache
-        out = twin(input_ids=torch.tensor([tokens(first, last)]), return_dict=True, **more)
+        out = twin(**asked(twin, plan, torch.tensor([tokens(first, last)]), READ), **more)
         cache = None if plan.memory is None else out[plan.memory]
         given.append(scores_of(out)[0])
     return given if plan.memory is None else [*given, *given[-AGAIN:]]
@@ -220,13 +246,25 @@ def staged(spec: ModelSpec, cuts: Sequence[Span], plan: Plan, weights: Weights) 
     engines = [
         torch_modules.load(spec, span, weights, kv_bytes=KV_BYTES, plan=plan) for span in cuts
     ]
+    source = READ if plan.encoder is not None else ()
     for engine in engines:
-        engine.open(_SESSION, END)
+        engine.open(_SESSION, len(source) + END)
+    if source:
+        _stepped(engines, 0, source, ())
     for first, last in pieces(plan):
-        said = tokens(first, last)
-        hidden: Any = None
-        for engine in engines:
-            rows = tuple(range(last - first))
-            output = engine.step([Chunk(_SESSION, first, said, hidden, rows)])[0]
-            hidden = output.hidden
+        rows = tuple(range(last - first))
+        output = _stepped(engines, len(source) + first, tokens(first, last), rows)
         yield torch.from_numpy(output.hidden if output.scores is None else output.scores)
+
+
+def _stepped(
+    engines: Sequence[torch_modules.ModuleEngine],
+    position: int,
+    said: tuple[int, ...],
+    rows: tuple[int, ...],
+) -> Output:
+    hidden: Any = None
+    for engine in engines:
+        output = engine.step([Chunk(_SESSION, position, said, hidden, rows)])[0]
+        hidden = output.hidden
+    return output

@@ -13,7 +13,7 @@ from typing import Any
 from manyhands.domain.ids import SessionId, short
 from manyhands.domain.model_spec import ModelSpec, span_kv_elements, span_state_elements
 from manyhands.domain.span import Span
-from manyhands.engine.module_memory import KEPT_STATES, ModuleMemory
+from manyhands.engine.module_memory import KEPT_STATES, Memory, memory_of
 from manyhands.errors import ContextOverflow, ResourceError, SessionUnknown, UserError
 
 
@@ -23,7 +23,7 @@ class Session:
 
     span: Span
     limit: int
-    memory: ModuleMemory
+    memory: Memory
     reserved_bytes: int = 0
 
 
@@ -54,13 +54,13 @@ class Sessions:
                 f"a session of {limit} tokens for {at} in it; the model has a context of "
                 f"{self._spec.context}"
             )
-        memory: ModuleMemory | None = None
+        memory: Memory | None = None
         if parent is not None:
             source = self.named(parent)
             if source.span == span and 0 <= at <= source.memory.length:
                 memory = source.memory.copy(at)
         elif not at:
-            memory = ModuleMemory(self._config)
+            memory = memory_of(self._config, self._spec.source > 0)
         if memory is None:
             whom = "nobody" if parent is None else f"session {short(parent)}"
             raise UserError(
@@ -87,8 +87,9 @@ class Sessions:
     def cut(self, name: SessionId, position: int) -> None:
         """Forget all from `position` on.
 
-        A recurrent state that is kept no more cannot be gone back to: then the session is closed
-        and SessionUnknown raised, so that its owner opens it anew and sends its tokens again.
+        A recurrent state that is kept no more cannot be gone back to, nor a part of a source: then
+        the session is closed and SessionUnknown raised, so that its owner opens it anew and sends
+        its tokens again.
         """
         if position < 0:
             raise UserError(f"cannot truncate at {position}; positions start at 0")

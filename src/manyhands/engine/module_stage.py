@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from manyhands.engine.module_tensors import Arguments, Carried, replaced, tensors_of
 
+_BIAS, _HAS_BIAS = "relative_attention_bias", "has_relative_attention_bias"
+
 
 @dataclass(frozen=True, slots=True)
 class Cut:
@@ -58,6 +60,7 @@ class Stage:
         self._first, self._last = -1, len(cut.blocks) + 1
         self._received: Mapping[str, Tensor] = {}
         self._sides: Mapping[str, Tensor] = {}
+        lend(model, cut.blocks)
         for place, name in enumerate(cut.blocks):
             block = model.get_submodule(name)
             block.forward = self._forward(place, block.forward)
@@ -107,6 +110,34 @@ class Stage:
 
         forward.__signature__ = inspect.signature(own)  # type: ignore[attr-defined]
         return forward
+
+
+def lent(model: nn.Module, blocks: Sequence[str]) -> dict[str, nn.Module]:
+    """Modules of the first block that make what all blocks use, by their names in the model.
+
+    So T5 does it: the bias of relative positions has a side for queries and one for keys, which is
+    no row a token, but whoever has its few weights can make it.
+    """
+    return {
+        f"{blocks[0]}.{name}.{_BIAS}": module.get_submodule(_BIAS)
+        for name, module in model.get_submodule(blocks[0]).named_modules()
+        if getattr(module, _HAS_BIAS, False)
+        and any(not getattr(_same(model, block, name), _HAS_BIAS) for block in blocks[1:])
+    }
+
+
+def lend(model: nn.Module, blocks: Sequence[str]) -> None:
+    """Give every block these modules: the first at work makes what those behind it are given."""
+    for full, module in lent(model, blocks).items():
+        name = full.removeprefix(f"{blocks[0]}.").removesuffix(f".{_BIAS}")
+        for block in blocks[1:]:
+            borrower = _same(model, block, name)
+            setattr(borrower, _HAS_BIAS, True)
+            setattr(borrower, _BIAS, module)
+
+
+def _same(model: nn.Module, block: str, name: str) -> nn.Module:
+    return model.get_submodule(f"{block}.{name}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,8 @@ _SIZES: tuple[tuple[str, Callable[[int], int]], ...] = (
     ("(mamba_)?chunk_size|index_block_size|hidden_size_per_layer_input", _at_most(WINDOW)),
     ("index_topk", _at_most(HEAD)),
     ("o_groups", _at_most(2)),
+    ("local_radius|global_block_size", _at_most(WINDOW // 2)),
+    ("num_random_blocks", _at_most(1)),
     ("first_k_dense_replace|num_dense_layers", _at_most(1)),
 )
 _RULES = tuple((re.compile(names), size) for names, size in _SIZES)
@@ -112,6 +114,8 @@ def tiny(config: Mapping[str, Any]) -> dict[str, Any]:
         elif name in ("attention_hidden_size", "attention_head_dim"):
             wide = config.get("attention_hidden_size", 1) // config.get("hidden_size", 1)
             made[name] = (HEAD if name.endswith("dim") else WIDTH) * max(1, wide)
+        elif name == "block_size" and "num_random_blocks" in config:
+            made[name] = 1  # such families attend sparsely only to texts of many blocks
         elif name == "head_dim" and "qk_rope_head_dim" in config:
             made[name] = HEAD // 2  # such families mean the rotary part by it
         elif _KEY_HEADS.fullmatch(name):

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from manyhands.domain.device import Device
 from manyhands.domain.model_spec import (
-    Attention,
     BlockSpec,
     EmbedSpec,
     HeadSpec,
@@ -50,6 +49,8 @@ from manyhands.engine.numpy_ends import embed, head
 from manyhands.engine.numpy_latent import attend_latent, split_latent
 from manyhands.engine.numpy_math import ARITHMETIC, attend, norm, rotate, rotation
 from manyhands.engine.numpy_moe import feed
+from manyhands.engine.row_latent import attend_latent_by_rows
+from manyhands.engine.row_linear import RowLinear
 from manyhands.engine.served import check_served
 from manyhands.engine.weights import read_float32, stack_float32
 from manyhands.errors import BadSetting
@@ -57,7 +58,6 @@ from manyhands.errors import BadSetting
 Float32 = NDArray[np.float32]
 Turns = dict[Rope, tuple[Float32, Float32]]
 Linear = Callable[[Float32], Float32]
-Attend = Callable[[Float32, Float32, Float32, int, Attention, Float32 | None], Float32]
 
 
 def load(
@@ -146,6 +146,11 @@ class _Reader:
     def wide(self, source: TensorSource) -> Float32:
         return self._held(read_float32(source, self._weights))
 
+    def wide_linear(self, matrix: TensorSource, bias: TensorSource | None) -> Linear:
+        held = None if bias is None else self.wide(bias)
+        made = _Linear if self._integers is None else RowLinear
+        return made(self.wide(matrix), held)
+
     def linear(
         self, matrices: Sequence[TensorSource], biases: Sequence[TensorSource | None]
     ) -> Linear:
@@ -178,7 +183,7 @@ class _Program:
         self, spec: ModelSpec, span: Span, weights: Weights, whole: Integers | None
     ) -> None:
         reader = _Reader(weights, whole)
-        self._attend = attend if whole is None else whole.attend
+        self._integers = whole
         tokens: Float32 | None = None
         self._embed: (
             tuple[EmbedSpec, TextWeights[Float32] | ImageWeights[Float32, Linear]] | None
@@ -209,7 +214,7 @@ class _Program:
             self._blocks[layer] for layer in range(span.first, span.last) if layer in self._blocks
         ]
         for place, (spec, weights) in enumerate(held):
-            rows = _block(rows, place, spec, weights, parts, turns, self._attend)
+            rows = _block(rows, place, spec, weights, parts, turns, self._integers)
         return self._leave(rows, parts, span)
 
     def _enter(self, parts: Sequence[Part[Float32]], span: Span) -> Float32:
@@ -231,12 +236,12 @@ def _block(
     weights: BlockWeights[Float32, Linear],
     parts: Sequence[Part[Float32]],
     turns: list[Turns],
-    attend: Attend,
+    whole: Integers | None,
 ) -> Float32:
     """One block over the rows [N, D] of all parts."""
     scale = np.float32(spec.residual_scale)
     seen = rows if spec.flow == "post" else _norm(rows, spec, weights.attention_norm)
-    mixed = _attention(seen, place, spec, weights, parts, turns, attend)
+    mixed = _attention(seen, place, spec, weights, parts, turns, whole)
     mixed = _norm(mixed, spec, weights.attention_after_norm)
     mixed = _scaled(mixed, weights.attention_scale) * scale
     if spec.flow == "parallel":
@@ -272,11 +277,12 @@ def _attention(
     weights: BlockWeights[Float32, Linear],
     parts: Sequence[Part[Float32]],
     turns: list[Turns],
-    attend: Attend,
+    whole: Integers | None,
 ) -> Float32:
     spec = block.attention
     if weights.latent is not None:
-        return _latent_attention(rows, place, block, weights, weights.latent, parts, turns)
+        return _latent_attention(rows, place, block, weights, weights.latent, parts, turns, whole)
+    attend_so = attend if whole is None else whole.attend
     fused = weights.qkv(rows)
     widths = (spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim)
     queries, keys, values = np.split(fused, np.cumsum(widths), axis=1)
@@ -298,7 +304,7 @@ def _attention(
             all_keys[:, part.position : part.end] = known_keys
             all_values[:, part.position : part.end] = known_values
             known_keys, known_values = all_keys[:, : part.end], all_values[:, : part.end]
-        out = attend(query, known_keys, known_values, part.position, spec, weights.sinks)
+        out = attend_so(query, known_keys, known_values, part.position, spec, weights.sinks)
         mixed[first:last] = out.reshape(last - first, -1)
         first = last
     return weights.o(mixed)
@@ -320,6 +326,7 @@ def _latent_attention(
     latent: LatentWeights[Float32, Linear],
     parts: Sequence[Part[Float32]],
     turns: list[Turns],
+    whole: Integers | None,
 ) -> Float32:
     queries, known = split_latent(rows, block, weights, latent)
     mixed = np.empty((rows.shape[0], latent.spec.heads, latent.spec.v_head_dim), np.float32)
@@ -335,7 +342,10 @@ def _latent_attention(
             memory, _ = part.blocks[place]
             memory[0, part.position : part.end] = new
             new = memory[0, : part.end]
-        mixed[first:last] = attend_latent(query, new, part.position, latent)
+        if whole is None:
+            mixed[first:last] = attend_latent(query, new, part.position, latent)
+        else:
+            mixed[first:last] = attend_latent_by_rows(whole, query, new, latent)
         first = last
     return weights.o(mixed.reshape(rows.shape[0], -1))
 

@@ -33,7 +33,7 @@ def feed(rows: Float32, weights: MlpWeights[Linear] | MoeWeights[Float32, Linear
     if weights.shared is not None:
         shared = feed(rows, weights.shared)
         if weights.shared_scale is not None:
-            shared *= sigmoid(rows @ weights.shared_scale.T)
+            shared *= sigmoid(weights.shared_scale(rows))
         out += shared
     return out
 
@@ -41,9 +41,7 @@ def feed(rows: Float32, weights: MlpWeights[Linear] | MoeWeights[Float32, Linear
 def route(rows: Float32, weights: MoeWeights[Float32, Linear]) -> tuple[NDArray[np.int64], Float32]:
     """The experts [N, K] of each row and how much each counts [N, K]."""
     spec = weights.spec
-    scores = rows @ weights.router.T
-    if weights.router_bias is not None:
-        scores += weights.router_bias
+    scores = weights.router(rows)
     if not spec.softmax_after_topk:
         scores = _softmax(scores) if spec.scoring == "softmax" else sigmoid(scores)
     choice = scores if weights.correction is None else scores + weights.correction

@@ -7,6 +7,7 @@ the last bits, and carry different names. Knows nothing of sessions.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,16 +42,22 @@ def attend(
     sinks: Float32 | None,
     crew: Crew | None,
 ) -> Float32:
-    """Causal attention: queries [T, H, W] at position …, keys [K, L, W], values -> [T, H, V].
+    """Attention: queries [T, H, W] at position …, keys [K, L, W], values -> [T, H, V].
 
-    `keys` begin at position 0. Memory may be strided, but for the last axis.
+    `keys` begin at position 0. Causal, a query sees the keys up to its own, else those on both
+    sides. Memory may be strided, but for the last axis.
     """
-    is_wide = spec.head_dim % LANES == 0 and spec.v_head_dim % LANES == 0
+    width = values.shape[2]
+    is_wide = spec.head_dim % LANES == 0 and width % LANES == 0
     is_plain = spec.softcap is None and spec.alibi is None
     if crew is None or not is_wide or not is_plain:
         return _one_by_one(queries, keys, values, position, spec, sinks)
-    parts = np.array([[0, queries.shape[0], position, *_place(keys), *_place(values), 0]])
-    out = np.empty((queries.shape[0], spec.heads, spec.v_head_dim), np.float32)
+    around = 0 if spec.causal else keys.shape[1]
+    lies = *_place(keys), *_place(values)
+    parts = np.array([[0, queries.shape[0], position, *lies, around, 0]])
+    out = np.empty((queries.shape[0], spec.heads, width), np.float32)
+    if spec.kv_heads == 1 and spec.heads % LEAST_ROWS == 0:  # as several, so that threads share it
+        spec = replace(spec, kv_heads=spec.heads // LEAST_ROWS)
     attend_parts(crew, queries, out, parts, spec, sinks)
     return out
 
@@ -94,7 +101,7 @@ def attend_parts(
 def _place(array: Float32) -> tuple[int, int, int]:
     """Where [K, L, W] lies: address, bytes from head to head, bytes from token to token."""
     head, token, _ = array.strides
-    return array.ctypes.data, head, token
+    return array.ctypes.data, head if array.shape[0] > 1 else 0, token
 
 
 def _one_by_one(
@@ -105,10 +112,14 @@ def _one_by_one(
     spec: Attention,
     sinks: Float32 | None,
 ) -> Float32:
+    # copied: BLAS must be given every query's keys in the same form
+    around = None if spec.causal else (np.ascontiguousarray(keys), np.ascontiguousarray(values))
     rows = []
     for token in range(queries.shape[0]):
         at, end = position + token, position + token + 1
-        # copied: BLAS must be given every query's keys in the same form
-        seen = np.ascontiguousarray(keys[:, :end]), np.ascontiguousarray(values[:, :end])
+        seen = around or (
+            np.ascontiguousarray(keys[:, :end]),
+            np.ascontiguousarray(values[:, :end]),
+        )
         rows.append(numpy_math.attend(queries[token : token + 1], *seen, at, spec, sinks))
     return np.concatenate(rows)

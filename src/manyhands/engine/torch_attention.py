@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from manyhands.domain.model_spec import BlockSpec, Rope
+from manyhands.engine import torch_integers
 from manyhands.engine.blocks import Part
 from manyhands.engine.expert_weights import LatentWeights
 from manyhands.engine.layer_weights import BlockWeights
-from manyhands.engine.torch_integers import attend_by_rows
 from manyhands.engine.torch_latent import attend_latent, split_latent
 from manyhands.engine.torch_linear import Linear
 from manyhands.engine.torch_math import attend, attend_around, is_plain, norm, rotate
@@ -60,13 +60,15 @@ def attention(rows: Tensor, place: int, block: Block, step: Step) -> Tensor:
     for index, part in enumerate(step.parts[ones:], ones):
         first, last = step.cuts[index], step.cuts[index + 1]
         known = _remember(part, place, block, keys[first:last], values[first:last])
-        if not spec.causal:
-            mixed.append(attend_around(queries[first:last], *known, spec, block.weights.sinks))
-            continue
         if step.integers is not None:
             mixed.append(
-                attend_by_rows(step.integers, queries[first:last], known, spec, block.weights.sinks)
+                torch_integers.attend_by_rows(
+                    step.integers, queries[first:last], known, spec, block.weights.sinks
+                )
             )
+            continue
+        if not spec.causal:
+            mixed.append(attend_around(queries[first:last], *known, spec, block.weights.sinks))
             continue
         mask = step.mask(index, spec.window)
         mixed.append(attend(queries[first:last], *known, mask, spec, block.weights.sinks))
@@ -86,8 +88,11 @@ def _latent_attention(
         first, last = step.cuts[index], step.cuts[index + 1]
         new = known[first:last, None]
         memory, _ = _remember(part, place, block, new, new[..., :0])
-        mask = step.mask(index, None)
-        mixed.append(attend_latent(queries[first:last], memory[0], mask, latent))
+        seen = queries[first:last], memory[0]
+        if step.integers is not None:
+            mixed.append(torch_integers.attend_latent(step.integers, *seen, latent))
+        else:
+            mixed.append(attend_latent(*seen, step.mask(index, None), latent))
     return block.weights.o(mixed[0] if len(mixed) == 1 else torch.cat(mixed))
 
 

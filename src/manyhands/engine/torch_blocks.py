@@ -28,7 +28,7 @@ from manyhands.domain.span import Span
 from manyhands.domain.weight_format import INTEGER_FORMATS, weight_format
 from manyhands.engine import integers
 from manyhands.engine.blocks import BlockEngine, Part
-from manyhands.engine.compiled import kernels_serve, new_crew
+from manyhands.engine.compiled import kernel_set, new_crew
 from manyhands.engine.engine import Output, Weights
 from manyhands.engine.integers import Integers, integers_of
 from manyhands.engine.kv_cache import KvCache
@@ -131,8 +131,8 @@ def profile(weights: str, weight_format: str, wire_codec: str, dtype: DtypeName)
     if weight_format in INTEGER_FORMATS:
         return integers.profile(weights, weight_format, "torch", ARITHMETIC, torch.__version__)
     layout = "onednn-packed" if is_packed(_DTYPES[dtype]) else "aten"
-    if dtype == "bf16" and kernels_serve():
-        layout += "-rows"  # attention by our own kernel
+    if dtype == "bf16":
+        layout += f"-{kernel_set()}"  # whose attention
     return Profile(
         weights=weights,
         weight_format=weight_format,
@@ -221,13 +221,13 @@ def _run_block(rows: Tensor, place: int, block: Block, step: Step) -> Tensor:
     if spec.flow == "parallel":
         seen = seen if weights.mlp_norm is None else norm(rows, spec.norm, weights.mlp_norm)
         rows = torch.add(rows, mixed, alpha=scale)
-        return rows.add_(_mlp(seen, block), alpha=scale)
+        return rows.add_(_mlp(seen, block, step), alpha=scale)
     if spec.flow == "post":
         rows = _norm(torch.add(rows, mixed, alpha=scale), spec, weights.attention_norm)
-        return _norm(torch.add(rows, _mlp(rows, block), alpha=scale), spec, weights.mlp_norm)
+        return _norm(torch.add(rows, _mlp(rows, block, step), alpha=scale), spec, weights.mlp_norm)
     rows = torch.add(seen if spec.residual_from_norm else rows, mixed, alpha=scale)
     seen = _norm(rows, spec, weights.mlp_norm)
-    return (seen if spec.residual_from_norm else rows).add_(_mlp(seen, block), alpha=scale)
+    return (seen if spec.residual_from_norm else rows).add_(_mlp(seen, block, step), alpha=scale)
 
 
 def _norm(rows: Tensor, spec: BlockSpec, weights: NormWeights[Tensor] | None) -> Tensor:
@@ -240,7 +240,7 @@ def _scaled(rows: Tensor, scale: Tensor | None) -> Tensor:
     return rows if scale is None else rows * scale
 
 
-def _mlp(rows: Tensor, block: Block) -> Tensor:
+def _mlp(rows: Tensor, block: Block, step: Step) -> Tensor:
     weights = block.weights
-    out = _norm(feed(rows, weights.mlp), block.spec, weights.mlp_after_norm)
+    out = _norm(feed(rows, weights.mlp, step.apply), block.spec, weights.mlp_after_norm)
     return _scaled(out, weights.mlp_scale)

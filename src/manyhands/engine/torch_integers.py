@@ -1,15 +1,27 @@
-"""Attention of a model in blocks of integers for torch: the same memory, seen by numpy.
+"""What a model in blocks of integers needs of torch so that a row's bits are its own.
 
-Knows nothing of blocks or sessions.
+Attention is that of numpy, over the same memory; functions of single numbers are applied in whole
+vectors. Knows nothing of blocks or sessions.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from manyhands.domain.model_spec import Attention
+from manyhands.engine.expert_weights import LatentWeights
 from manyhands.engine.integers import Integers
+from manyhands.engine.row_latent import attend_latent_by_rows
+from manyhands.engine.torch_linear import Linear
+
+LANES = 32
+"""Numbers that torch works on at one time: two vectors of the widest processor."""
+
+ONE_THREAD = 2**14
+"""So many numbers are never shared among torch's threads."""
 
 
 def attend_by_rows(
@@ -25,3 +37,26 @@ def attend_by_rows(
     held = None if sinks is None else sinks.numpy()
     mixed = whole.attend(queries.numpy(), keys.numpy(), values.numpy(), position, spec, held)
     return torch.from_numpy(mixed.reshape(mixed.shape[0], -1))
+
+
+def attend_latent(
+    whole: Integers, queries: Tensor, known: Tensor, weights: LatentWeights[Tensor, Linear]
+) -> Tensor:
+    """Queries [T, H, nope + rope], the last T of the latents [L, R + rope] known -> [T, H * V]."""
+    mixed = attend_latent_by_rows(whole, queries.numpy(), known.numpy(), weights)
+    return torch.from_numpy(mixed.reshape(mixed.shape[0], -1))
+
+
+def in_vectors(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """`function` of each number of [N, W], whose bits then depend on that number alone.
+
+    torch computes what is left over of a vector, at the end of a thread's share, by other code:
+    silu, gelu and sigmoid then differ in the last bit, where a row lies decides.
+    """
+    count = rows.numel()
+    flat = torch.zeros(-(-count // LANES) * LANES)
+    held = flat[:count].view(rows.shape)
+    held.copy_(rows)
+    for some in torch.split(flat, ONE_THREAD):
+        some.copy_(function(some))
+    return held

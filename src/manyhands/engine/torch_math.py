@@ -7,6 +7,8 @@ Knows nothing of blocks or sessions.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,13 +17,18 @@ from torch.nn import functional
 from manyhands.domain.model_spec import Attention, Mlp, Norm, Rope
 from manyhands.engine.layer_weights import NormWeights
 
-ARITHMETIC = 2
+ARITHMETIC = 3
 """Names this arithmetic beside torch's version. Raise it with every change, here, in `torch_linear`
 or in `torch_blocks`, that can change a bit of a result: another order of additions is enough.
+3: experts of one row are multiplied by their share, then added.
 """
 
 QUERY_ROWS = 128
 """Queries whose scores exist at one time where softmax is written out."""
+
+
+Apply = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
+"""How a function of single numbers is applied to rows."""
 
 
 def norm(rows: Tensor, spec: Norm, weights: NormWeights[Tensor]) -> Tensor:
@@ -184,17 +191,22 @@ def alibi(slopes: tuple[float, ...], keys: int) -> Tensor:
     return torch.tensor(slopes)[:, None] * torch.arange(1 - keys, 1, dtype=torch.float32)
 
 
-def activate(rows: Tensor, spec: Mlp) -> Tensor:
+def plainly(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """A function of every number of rows, as torch likes to compute it."""
+    return function(rows)
+
+
+def activate(rows: Tensor, spec: Mlp, apply: Apply = plainly) -> Tensor:
     """The inner rows of an MLP: [N, 2 * width] gate beside up when gated, else [N, width]."""
     if spec.kind == "plain":
-        return activation(rows, spec.activation)
+        return apply(partial(activation, name=spec.activation), rows)
     gate, up = rows[:, : spec.width], rows[:, spec.width :]
     if spec.activation == "swiglu_oai":
         if spec.limit is not None:
             gate, up = gate.clamp(max=spec.limit), up.clamp(-spec.limit, spec.limit)
         alpha = 1.702 if spec.alpha is None else spec.alpha
-        return (up + 1) * gate * torch.sigmoid(gate * alpha)
-    return activation(gate, spec.activation).mul_(up)
+        return (up + 1) * gate * apply(torch.sigmoid, gate * alpha)
+    return apply(partial(activation, name=spec.activation), gate).mul_(up)
 
 
 def activation(rows: Tensor, name: str) -> Tensor:

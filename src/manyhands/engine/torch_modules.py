@@ -22,12 +22,11 @@ from manyhands.domain.profile import Profile
 from manyhands.domain.span import Span
 from manyhands.engine import module_library as library
 from manyhands.engine.engine import Chunk, Hidden, Output, Weights
-from manyhands.engine.module_cut import Plan, feed
-from manyhands.engine.module_memory import ModuleMemory
+from manyhands.engine.module_cut import Plan
+from manyhands.engine.module_memory import Memory, SourceMemory
 from manyhands.engine.module_sessions import Session, Sessions
 from manyhands.engine.module_spec import sizes_of
-from manyhands.engine.module_stage import Onward, Stage
-from manyhands.engine.module_tensors import pack, unpack
+from manyhands.engine.module_steps import Steps, steps_of
 from manyhands.errors import CheckpointError, ContextOverflow, NotServed, UserError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -69,9 +68,10 @@ def load(
     ]
     tensors = {source.names[0]: _read(source, weights) for source in sources}
     real = library.fill(model, tensors, DTYPES[dtype])
-    cut = sizes_of(spec.config, plan).cut
-    _check_filled(model, [cut.blocks[n - 1] for n in span_blocks(spec, span)], real)
-    return ModuleEngine(spec, span, Stage(model, cut), plan, kv_bytes)
+    sizes = sizes_of(spec.config, plan)
+    blocks = sizes.blocks(plan)
+    _check_filled(model, [blocks[n - 1] for n in span_blocks(spec, span)], real)
+    return ModuleEngine(spec, span, model, steps_of(model, plan, sizes), plan, kv_bytes)
 
 
 def span_blocks(spec: ModelSpec, span: Span) -> range:
@@ -105,13 +105,18 @@ def _check_filled(model: nn.Module, blocks: Sequence[str], real: set[str]) -> No
 
 
 class ModuleEngine:
-    """An Engine (see engine.py for the contract of each method) over a Stage."""
+    """An Engine (see engine.py for the contract of each method) over Steps."""
 
     def __init__(
-        self, spec: ModelSpec, span: Span, stage: Stage, plan: Plan, kv_bytes: int
+        self,
+        spec: ModelSpec,
+        span: Span,
+        model: Any,
+        steps: Steps,
+        plan: Plan,
+        kv_bytes: int,
     ) -> None:
-        self._spec, self._span, self._stage, self._plan = spec, span, stage, plan
-        model: Any = stage.model
+        self._spec, self._span, self._steps, self._plan = spec, span, steps, plan
         self._dtype: torch.dtype = model.dtype
         self._sessions = Sessions(spec, model.config, self._dtype.itemsize, kv_bytes)
         stores = {weight.untyped_storage().data_ptr(): weight for weight in model.parameters()}
@@ -183,6 +188,8 @@ class ModuleEngine:
 
     def forward(self, token_ids: Sequence[int], hidden: Hidden | None) -> Output:
         """Run a whole sequence from position 0 without memory."""
+        if self._spec.source:
+            raise NotServed(f"{self._spec.family} reads one text and says another; open a session")
         tokens = tuple(token_ids)
         rows = tuple(range(len(tokens)))
         self._check_form("this sequence", self._span, tokens, hidden, rows)
@@ -222,7 +229,7 @@ class ModuleEngine:
             yield Chunk(chunk.session, chunk.position + place, (token,), hidden, rows)
 
     def _piece(self, session: Session, chunk: Chunk) -> Output:
-        output = self._run(
+        return self._run(
             session.span,
             chunk.position,
             chunk.token_ids,
@@ -230,8 +237,6 @@ class ModuleEngine:
             chunk.rows,
             session.memory,
         )
-        session.memory.grown(len(chunk.token_ids))
-        return output
 
     @torch.inference_mode()
     def _run(
@@ -241,19 +246,16 @@ class ModuleEngine:
         tokens: tuple[int, ...],
         hidden: Hidden | None,
         rows: tuple[int, ...],
-        memory: ModuleMemory | None,
+        memory: Memory | None,
     ) -> Output:
-        args, given = feed(self._stage.model, self._plan, torch.tensor([tokens]), position, memory)
-        has_head = span.last == len(self._spec.layers)
+        ids, has_head = torch.tensor([tokens]), span.last == len(self._spec.layers)
+        more: dict[str, Any] = {}
         if has_head and self._picks_rows:
-            given["logits_to_keep"] = torch.tensor(rows, dtype=torch.int64)
-        carried = self._stage.cut.carried
-        received = None if hidden is None else unpack(torch.tensor(hidden).to(self._dtype), carried)
+            more["logits_to_keep"] = torch.tensor(rows, dtype=torch.int64)
+        received = None if hidden is None else torch.tensor(hidden).to(self._dtype)
         self._normed.clear()
-        out = self._stage.run(received, (args, given), span.first - 1, span.last - 1)
-        if isinstance(out, Onward):
-            return Output(pack(out.tensors, carried).float().numpy())
-        return self._output(out, rows)
+        out = self._steps.step(span, position, ids, received, memory, more)
+        return Output(out.float().numpy()) if isinstance(out, Tensor) else self._output(out, rows)
 
     def _output(self, out: Any, rows: tuple[int, ...]) -> Output:
         """Scores of the rows and what they were made from; a model may have no scores."""
@@ -287,12 +289,35 @@ class ModuleEngine:
                 f"{name} would hold {end} tokens, its limit is {session.limit}; open it with a "
                 "larger limit or send less"
             )
+        if isinstance(session.memory, SourceMemory):
+            self._check_source(name, session.memory.source, chunk)
         if chunk.position and self._plan.memory is None:
             raise NotServed(
                 f"{name}: {self._spec.family} keeps no memory, so a text cannot be gone on with; "
                 "send it whole"
             )
         self._check_form(name, session.span, chunk.token_ids, chunk.hidden, chunk.rows)
+
+    def _check_source(self, name: str, source: int, chunk: Chunk) -> None:
+        count, most = len(chunk.token_ids), self._spec.source
+        if chunk.position == 0:
+            if count > most:
+                raise ContextOverflow(
+                    f"{name}: the text to be read has {count} tokens, this model takes {most}; "
+                    "shorten it"
+                )
+            if chunk.rows:
+                raise UserError(f"{name}: the text to be read was asked for answers; ask behind it")
+            return
+        if chunk.position < source:
+            raise UserError(
+                f"{name}: a step at position {chunk.position} is inside the {source} tokens to be "
+                "read, which come whole, at position 0"
+            )
+        if chunk.position - source + count > self._spec.context - most:
+            raise ContextOverflow(
+                f"{name}: this model says {self._spec.context - most} tokens at most; ask for fewer"
+            )
 
     def _check_form(
         self,

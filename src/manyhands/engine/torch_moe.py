@@ -8,33 +8,37 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from manyhands.domain.model_spec import Moe
 from manyhands.engine.expert_weights import MlpWeights, MoeWeights
 from manyhands.engine.torch_linear import Linear
-from manyhands.engine.torch_math import activate
+from manyhands.engine.torch_math import Apply, activate, plainly
 
 LEAST_SUM = 1e-20
 """Keeps a sum of weights that all are 0 from dividing by it."""
 
 
-def feed(rows: Tensor, weights: MlpWeights[Linear] | MoeWeights[Tensor, Linear]) -> Tensor:
+def feed(
+    rows: Tensor,
+    weights: MlpWeights[Linear] | MoeWeights[Tensor, Linear],
+    apply: Apply = plainly,
+) -> Tensor:
     """What a block's MLP, or mixture of them, makes of rows [N, D]."""
     if isinstance(weights, MlpWeights):
-        return weights.down(activate(weights.mlp_in(rows), weights.spec))
+        return weights.down(activate(weights.mlp_in(rows), weights.spec, apply))
     wide = rows.float()
-    chosen, shares = route(wide, weights)
+    chosen, shares = route(wide, weights, apply)
     out = torch.zeros_like(wide)
     if rows.shape[0] == 1:
         for expert, share in sorted(zip(chosen[0].tolist(), shares[0].tolist(), strict=True)):
-            out.add_(feed(rows, weights.experts[expert]), alpha=share)
+            # not by `alpha`, which multiplies and adds in one rounding: many rows have two
+            out.add_(feed(rows, weights.experts[expert], apply).float() * share)
     else:
-        _by_expert(rows, chosen, shares, weights, out)
+        _by_expert(rows, chosen, shares, weights, apply, out)
     if weights.shared is not None:
-        shared = feed(rows, weights.shared).float()
+        shared = feed(rows, weights.shared, apply).float()
         if weights.shared_scale is not None:
-            shared *= torch.sigmoid(functional.linear(wide, weights.shared_scale))
+            shared *= apply(torch.sigmoid, weights.shared_scale(wide))
         out += shared
     return out.to(rows.dtype)
 
@@ -44,6 +48,7 @@ def _by_expert(
     chosen: Tensor,
     shares: Tensor,
     weights: MoeWeights[Tensor, Linear],
+    apply: Apply,
     out: Tensor,
 ) -> None:
     """Add to `out` [N, D] what the chosen experts make of their rows."""
@@ -55,17 +60,20 @@ def _by_expert(
         if count:
             last = first + count
             theirs = whose[first:last]
-            made = feed(rows[theirs], weights.experts[expert]).float()
+            made = feed(rows[theirs], weights.experts[expert], apply).float()
             out.index_add_(0, theirs, made * by_share[first:last, None])
             first = last
 
 
-def route(wide: Tensor, weights: MoeWeights[Tensor, Linear]) -> tuple[Tensor, Tensor]:
+def route(
+    wide: Tensor, weights: MoeWeights[Tensor, Linear], apply: Apply = plainly
+) -> tuple[Tensor, Tensor]:
     """The experts [N, K] of each row and how much each counts [N, K], from float32 rows."""
     spec = weights.spec
-    scores = functional.linear(wide, weights.router, weights.router_bias)
+    scores = weights.router(wide)
     if not spec.softmax_after_topk:
-        scores = scores.softmax(1) if spec.scoring == "softmax" else scores.sigmoid()
+        is_softmax = spec.scoring == "softmax"
+        scores = scores.softmax(1) if is_softmax else apply(torch.sigmoid, scores)
     choice = scores if weights.correction is None else scores + weights.correction
     if spec.top_groups < spec.groups:
         choice = _best_groups(choice, spec)

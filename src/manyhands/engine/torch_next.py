@@ -47,7 +47,7 @@ def attend_together(
     All in bfloat16. The new ones are remembered first, where there is a memory.
     """
     rows = queries.shape[0]
-    table = np.empty((len(parts), 10), np.int64)
+    table = np.empty((len(parts), 11), np.int64)
     for number, part in enumerate(parts):
         first, last = cuts[number], cuts[number + 1]
         all_keys, all_values = keys[first:last].transpose(0, 1), values[first:last].transpose(0, 1)
@@ -57,7 +57,7 @@ def attend_together(
             all_keys[:, part.position : part.end].copy_(new_keys)
             all_values[:, part.position : part.end].copy_(new_values)
         lies = (*_place(all_keys), *_place(all_values))
-        table[number] = (first, last - first, part.position, *lies, 0)
+        table[number] = (first, last - first, part.position, *lies, 0, 0)
     evens_first = torch.empty(rows, spec.heads, spec.head_dim)
     _lanes(evens_first, 2).copy_(_lanes(queries, LANES // 2).mT)
     out = torch.empty(rows, spec.heads, spec.v_head_dim)

@@ -12,7 +12,8 @@ from torch import Tensor
 from manyhands.domain.model_spec import Rope
 from manyhands.engine.blocks import Part
 from manyhands.engine.integers import Integers
-from manyhands.engine.torch_math import mask_of, rotation
+from manyhands.engine.torch_integers import in_vectors
+from manyhands.engine.torch_math import Apply, mask_of, plainly, rotation
 
 if TYPE_CHECKING:
     from manyhands.engine.crew import Crew
@@ -30,6 +31,7 @@ class Step:
     ) -> None:
         self.parts = parts
         self.integers = whole
+        self.apply: Apply = plainly if whole is None else in_vectors
         self.crew = crew
         counts = [len(part.token_ids) for part in parts]
         self.cuts = list(np.cumsum([0, *counts]).tolist())

@@ -19,6 +19,7 @@ from manyhands.domain.weight_format import blocks_of
 from manyhands.engine.block_weights import BlockLinear
 from manyhands.engine.engine import Weights
 from manyhands.engine.integers import BlockTable, Integers
+from manyhands.engine.row_linear import RowLinear
 from manyhands.engine.torch_linear import Linear, PlainLinear, is_packed, make_linear
 from manyhands.engine.weights import raw_rows, read_float32, widen
 
@@ -58,6 +59,13 @@ class TorchReader:
     def wide(self, source: TensorSource) -> Tensor:
         """What stays float32."""
         return self._counted(torch.from_numpy(read_float32(source, self._weights).copy()))
+
+    def wide_linear(self, matrix: TensorSource, bias: TensorSource | None) -> Linear:
+        """The same of a linear map; beside integers each row is multiplied by itself."""
+        weight, held = self.wide(matrix), None if bias is None else self.wide(bias)
+        if self._integers is None:
+            return PlainLinear(weight, held)
+        return TorchBlocks(RowLinear(weight.numpy(), None if held is None else held.numpy()))
 
     def linear(
         self, matrices: Sequence[TensorSource], biases: Sequence[TensorSource | None]
@@ -129,9 +137,9 @@ class TorchReader:
 
 
 class TorchBlocks:
-    """A linear map over integers, rows as tensors of float32 that share memory with numpy's."""
+    """A linear map of a model in integers, rows as tensors that share memory with numpy's."""
 
-    def __init__(self, linear: BlockLinear) -> None:
+    def __init__(self, linear: BlockLinear | RowLinear) -> None:
         self._linear = linear
         self.bytes_held = linear.bytes_held
 

@@ -31,10 +31,14 @@ class TextStream(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked for. Raises UserError for an empty prompt or a senseless length."""
+    """What is asked for. Raises UserError for an empty prompt or a senseless length.
+
+    An encoder-decoder reads the prompt; its answer has a `beginning` that is not shown.
+    """
 
     prompt: tuple[int, ...]
     max_tokens: int
+    beginning: tuple[int, ...] = ()
     sampling: Sampling = field(default_factory=Sampling)
     stop: tuple[str, ...] = ()
     end_tokens: frozenset[int] = frozenset()
@@ -106,22 +110,23 @@ class Answer:
         Raises ContextOverflow when the prompt leaves no room, and what Session raises.
         """
         request = self._request
-        context = self._owner.context(self._model)
-        room = context - len(request.prompt)
+        context = self._owner.context(self._model, len(request.prompt))
+        text = (*request.prompt, *request.beginning)
+        room = context - len(text)
         if room < 1:
             raise ContextOverflow(
                 f"the prompt has {len(request.prompt)} tokens and the context {context}; "
                 "shorten the prompt"
             )
-        limit = min(context, len(request.prompt) + request.max_tokens)
+        limit = min(context, len(text) + request.max_tokens)
         stops = StopStrings(request.stop)
         session = await self._owner.open(
-            self._model, request.sampling, len(request.prompt), limit, request.prompt
+            self._model, request.sampling, len(request.prompt), limit, text
         )
         try:
             async for token in speak(
                 session,
-                request.prompt,
+                text,
                 min(request.max_tokens, room),
                 end_tokens=request.end_tokens,
                 want=request.want,

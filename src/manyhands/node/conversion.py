@@ -1,13 +1,16 @@
 """Converts a model folder into one of our own layout: matrices in blocks of integers, or bfloat16.
 
-Joins `store` (files) with `engine` (what stored tensors mean). One matrix is in memory at a time.
+Joins `store` (files) with `engine` (what stored tensors mean). Of a matrix some rows are in memory
+at a time, where its file has them beside each other; of experts one; else one matrix.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,8 @@ from numpy.typing import NDArray
 
 from manyhands.codec import plain
 from manyhands.codec.weight_blocks import Bits, packed, quantise
-from manyhands.domain.model_spec import TensorSource
-from manyhands.domain.stored_parts import stored_parts
+from manyhands.domain.model_spec import ModuleSpec, TensorSource
+from manyhands.domain.stored_parts import expert_count, expert_of, stored_parts
 from manyhands.domain.weight_format import (
     METHOD,
     VERSION,
@@ -30,6 +33,7 @@ from manyhands.engine.weights import read_float32
 from manyhands.errors import CheckpointError, NotServed, UserError
 from manyhands.families.family import stored_format
 from manyhands.store.checkpoint import Checkpoint
+from manyhands.store.sentence_form import files_below
 from manyhands.store.weight_writer import Planned, new_folder, write_weights
 
 Told = Callable[[int], None]
@@ -56,13 +60,11 @@ def convert(source: Checkpoint, form: StoredFormat, target: Path, told: Told) ->
         raise CheckpointError(
             f"{source.folder} was converted to {was} already; convert the model as it was published"
         )
-    for block in source.spec.blocks:
-        attention = block.attention
-        if block.moe is not None or attention.latent is not None or not attention.causal:
-            raise NotServed(
-                f"{source.folder}: mixtures of experts, latent attention and encoders are not "
-                "converted by this version; run the model as it was published"
-            )
+    if any(isinstance(layer.part, ModuleSpec) for layer in source.spec.layers):
+        raise NotServed(
+            f"{source.folder}: {source.spec.family} has no family file and is run by transformers' "
+            "own code, which multiplies no integers; run the model as it was published"
+        )
     spec = converted(source.spec, None if form == "bf16" else form)
     pairs: list[tuple[TensorSource, TensorSource]] = []
     for old, new in zip(source.spec.layers, spec.layers, strict=True):
@@ -78,12 +80,9 @@ def convert(source: Checkpoint, form: StoredFormat, target: Path, told: Told) ->
         for part in stored_parts(new)
     ]
 
-    def tensors() -> Iterator[Sequence[memoryview]]:
+    def tensors() -> Iterator[Iterable[memoryview]]:
         for old, new in pairs:
-            before = source.bytes_read
-            parts = _parts(source, old, new, kept[id(old)])
-            told(source.bytes_read - before)
-            yield from parts
+            yield from _parts(source, old, new, kept[id(old)], told)
 
     with new_folder(target) as folder:
         write_weights(folder, plan, tensors())
@@ -96,29 +95,68 @@ def convert(source: Checkpoint, form: StoredFormat, target: Path, told: Told) ->
 
 
 def _dtype(source: Checkpoint, old: TensorSource, form: StoredFormat) -> str:
-    """What a tensor that does not become blocks is kept as."""
+    """What a tensor that does not become blocks is kept as: bfloat16 what others quantised."""
     dtype = "BF16" if form == "bf16" else source.dtype(old.names[0])
-    return dtype if dtype in ("F32", "F16", "BF16") else "F32"
+    return dtype if dtype in ("F32", "F16", "BF16") else "BF16"
 
 
 def _parts(
-    source: Checkpoint, old: TensorSource, new: TensorSource, dtype: str
-) -> tuple[list[memoryview], ...]:
-    """The bytes of each stored part of a tensor, in pieces of some rows."""
-    numbers = read_float32(old, source.read)
+    source: Checkpoint, old: TensorSource, new: TensorSource, dtype: str, told: Told
+) -> Iterator[Iterable[memoryview]]:
+    """The bytes of each stored part of a tensor, in pieces that are made when they are asked for.
+
+    Of a matrix in blocks the scales come behind all codes, and are kept until then.
+    """
     form = blocks_of(new)
+    pieces = _pieces(source, old, told)
     if form is None:
-        return ([_plain(numbers, dtype)],)
-    codes, scales = [], []
-    step = max(1, PIECE_ELEMENTS // numbers.shape[1])
-    for first in range(0, numbers.shape[0], step):
-        try:
-            blocks = quantise(numbers[first : first + step], _BITS[form])
-        except UserError as error:
-            raise CheckpointError(f"{source.folder}: tensor {old.names[0]!r}: {error}") from error
-        codes.append(_bytes(packed(blocks)))
-        scales.append(_bytes(blocks.scales))
-    return codes, scales
+        yield (_plain(numbers, dtype) for _, numbers in pieces)
+        return
+    scales: list[memoryview] = []
+
+    def codes() -> Iterator[memoryview]:
+        for name, numbers in pieces:
+            try:
+                blocks = quantise(numbers, _BITS[form])
+            except UserError as error:
+                raise CheckpointError(f"{source.folder}: tensor {name!r}: {error}") from error
+            scales.append(_bytes(blocks.scales))
+            yield _bytes(packed(blocks))
+
+    yield codes()
+    yield scales
+
+
+def _pieces(
+    source: Checkpoint, old: TensorSource, told: Told
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """A tensor's numbers, some rows at a time, and the name that they have in the file."""
+    for some in _cuts(old):
+        before = source.bytes_read
+        numbers = read_float32(some, source.read)
+        told(source.bytes_read - before)
+        step = _rows_of_a_piece(some)
+        for first in range(0, numbers.shape[0], step):
+            yield some.names[0], numbers[first : first + step]
+
+
+def _cuts(old: TensorSource) -> Iterator[TensorSource]:
+    """A tensor as its file gives it: one expert at a time, of a plain matrix some rows."""
+    experts, rows, step = expert_count(old), old.shape[0], _rows_of_a_piece(old)
+    if experts:
+        for expert in range(experts):
+            yield from _cuts(expert_of(old, expert))
+    elif old.layout != "plain":
+        yield old
+    else:
+        for first in range(0, rows, step):
+            last = min(first + step, rows)
+            shape = (last - first, *old.shape[1:])
+            yield replace(old, layout="rows", shape=shape, first=first, last=last, of=rows)
+
+
+def _rows_of_a_piece(source: TensorSource) -> int:
+    return max(1, PIECE_ELEMENTS // math.prod(source.shape[1:]))
 
 
 def _plain(numbers: NDArray[np.float32], dtype: str) -> memoryview:
@@ -137,3 +175,6 @@ def _copy_others(source: Path, target: Path) -> None:
         is_other = file.is_file() and not file.name.endswith(_WEIGHTS)
         if is_other and file.name != "config.json" and file.stat().st_size <= MOST_OTHER_BYTES:
             shutil.copyfile(file, target / file.name)
+    for below in files_below(source):
+        (target / below).parent.mkdir()
+        shutil.copyfile(source / below, target / below)

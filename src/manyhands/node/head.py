@@ -55,7 +55,7 @@ def answer(step: Step, memory: StageMemory, output: Output) -> Result:
         raise NotServed("this model has no language head; ask for hidden states or a pooled vector")
     if scores is not None and is_drawn:
         masks = None if step.allowed is None else codec.decode(step.allowed).astype(np.bool_)
-        before = memory.tokens[: step.position]
+        before = memory.tokens[memory.source : step.position]  # what is read is not repeated
         for number, row in enumerate(rows):
             draws.append(
                 draw(
@@ -64,7 +64,7 @@ def answer(step: Step, memory: StageMemory, output: Output) -> Result:
                     position=step.position + row + 1,
                     history=[*before, *step.token_ids[: row + 1]],
                     want=want,
-                    prompt_length=memory.prompt_length,
+                    prompt_length=memory.prompt_length - memory.source,
                     allowed=None if masks is None else masks[number],
                     target=step.next_token_ids[row] if step.next_token_ids else None,
                 )

@@ -22,7 +22,8 @@ class Opened:
     """`model` has all its layers stored here; `on_start` runs first in each compute thread.
 
     `tokenizer` is None for a folder without tokenizer.json: token ids only. `is_normalised` says
-    that vectors of texts are made of length 1; so they are where the folder does not say.
+    that vectors of texts are made of length 1; so they are where the folder does not say. An
+    encoder-decoder's answers have a `beginning`, and tokens that are `unspoken`.
     """
 
     name: str
@@ -32,6 +33,8 @@ class Opened:
     end_tokens: frozenset[int]
     on_start: Callable[[], None] | None
     is_normalised: bool = True
+    beginning: tuple[int, ...] = ()
+    unspoken: tuple[int, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -73,6 +76,8 @@ def open_model(
         end_tokens=frozenset(checkpoint.end_tokens),
         on_start=kind.on_start,
         is_normalised=form is None or form.is_normalised,
+        beginning=checkpoint.beginning,
+        unspoken=checkpoint.unspoken,
     )
 
 

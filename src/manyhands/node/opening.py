@@ -57,8 +57,10 @@ class Opening:
         self.check(opening)
         self._memories.discard(opening.session, span)
         await self.sweep()
-        is_kept = self._holdings.model(opening.model).spec.keeps_memory
-        memory = StageMemory(opening, self._clock(), self._rules, is_kept)
+        spec = self._holdings.model(opening.model).spec
+        memory = StageMemory(
+            opening, self._clock(), self._rules, spec.keeps_memory, spec.source > 0
+        )
         memory.lease_s = min(opening.lease_s, MOST_LEASES * self._settings.lease_s)
         self._memories.add(memory, await self._set_aside(memory, opening))
         await self._drop_strays(memory)

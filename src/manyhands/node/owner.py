@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from manyhands.domain.ids import ModelId, PeerId, SessionId
 from manyhands.domain.messages import Message, Renew
+from manyhands.domain.model_spec import ModelSpec
 from manyhands.domain.settings import Settings
 from manyhands.domain.work import Sampling
 from manyhands.errors import ContextOverflow
@@ -20,6 +21,15 @@ from manyhands.node.rules import ALL_RULES, Rules
 from manyhands.node.session import Session
 from manyhands.node.waiting_room import WaitingRoom
 from manyhands.plan.cost import Cost
+from manyhands.wire.frame import CAPS, Kind
+
+NUMBER_BYTES = 4
+"""What a number of a hidden state takes on the wire, at most."""
+
+
+def longest_source(spec: ModelSpec) -> int:
+    """Tokens that an encoder may read, which go in one step; 0 for models without."""
+    return min(spec.source, CAPS[Kind.STEP].payload // (NUMBER_BYTES * spec.width))
 
 
 class Owner:
@@ -74,6 +84,11 @@ class Owner:
             raise ContextOverflow(
                 f"a context of {limit} tokens was asked for; {self.context(model)} are allowed"
             )
+        if prompt_length > (most := longest_source(model.spec)) > 0:
+            raise ContextOverflow(
+                f"the prompt has {prompt_length} tokens; this model reads a text of up to {most} "
+                "at once; shorten the prompt"
+            )
         terms = Terms(
             session=self._name(),
             owner=self._me,
@@ -104,9 +119,15 @@ class Owner:
     def _name(self) -> SessionId:
         return SessionId(f"{self._chance.getrandbits(128):032x}")
 
-    def context(self, model: Model) -> int:
-        """Tokens a session of this model may hold: what the model has, or less by the settings."""
-        return min(model.spec.context, self._settings.context_limit or model.spec.context)
+    def context(self, model: Model, prompt_length: int | None = None) -> int:
+        """Tokens a session of this model may hold: what the model has, or less by the settings.
+
+        Of an encoder-decoder less with a short prompt: its answer has a limit of its own.
+        """
+        most = model.spec.context
+        if model.spec.source and prompt_length is not None:
+            most = min(most, prompt_length + most - model.spec.source)
+        return min(most, self._settings.context_limit or most)
 
     def close(self, session: Session) -> None:
         """Forget a session, here and at its stages."""

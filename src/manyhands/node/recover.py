@@ -201,7 +201,8 @@ class Recovery:
         ring = self._ring
         # without memory a step is a whole sequence
         is_whole = not ring.terms.spec.keeps_memory
-        longest = ring.terms.context_limit if is_whole else ring.settings.chunk_tokens
+        most = max(ring.settings.chunk_tokens, ring.terms.source)
+        longest = ring.terms.context_limit if is_whole else most
         swarm, cost = ring.view.swarm, replace(ring.terms.cost, tokens=longest)
         spec, peers = ring.terms.spec, swarm.peers
         if any(stage.peer not in peers for stage in route.stages):
@@ -260,8 +261,8 @@ class Recovery:
         """
         ring = self._ring
         spans = replays(lengths, ring.confirmed)
-        size = ring.pace.tokens(ring.confirmed, ring.confirmed)
-        counts = [len(list(chunks(span.first, span.last, size))) for span in spans]
+        size, source = ring.pace.tokens(ring.confirmed, ring.confirmed), ring.terms.source
+        counts = [len(list(chunks(span.first, span.last, size, source))) for span in spans]
         ring.sequence = max(counts, default=0)
         for span, count in zip(spans, counts, strict=True):
             self._send_replay(span, ring.sequence - count, size)
@@ -277,7 +278,8 @@ class Recovery:
         """Ask the stage before to replay its journal; before the first stage, that is us."""
         ring = self._ring
         if span.source == OWNER:
-            for number, (first, last) in enumerate(chunks(span.first, span.last, size)):
+            pieces = chunks(span.first, span.last, size, ring.terms.source)
+            for number, (first, last) in enumerate(pieces):
                 ring.send_step(
                     first, last, NOTHING, through=span.through, sequence=sequence + number
                 )

@@ -57,7 +57,8 @@ class View(Protocol):
 class Terms:
     """What does not change in a session's life. `cost` has the sizes of the model's numbers.
 
-    It begins with the first `shared` tokens of its `parent`, wherever a stage holds them.
+    The prompt of an encoder-decoder is the text to be read, which is one step. The session begins
+    with the first `shared` tokens of its `parent`, wherever a stage holds them.
     """
 
     session: SessionId
@@ -71,6 +72,11 @@ class Terms:
     cost: Cost
     parent: SessionId | None = None
     shared: int = 0
+
+    @property
+    def source(self) -> int:
+        """Tokens at the beginning that go in one step, for an encoder to read."""
+        return self.prompt_length if self.spec.source else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,6 +161,8 @@ class Session:
         ring = self.ring
         if not self._keeps_memory:
             return max(1, len(ring.tokens))
+        if position < self.terms.source:
+            return self.terms.source - position
         is_masked = allowed is not None and want.rows == "all"  # a mask is not cut into chunks
         left = len(ring.tokens) - position
         size = self._settings.chunk_tokens if is_masked else ring.pace.tokens(position, left)
@@ -168,6 +170,11 @@ class Session:
             row_bytes = 4 * self.terms.spec.vocabulary
             size = min(size, max(1, CAPS[Kind.RESULT].payload // row_bytes))
         return size
+
+    def _wanted(self, want: Want, after: int, last: int) -> Want:
+        """What is wanted of the step that ends at `after`; of what is only read, nothing."""
+        is_read = after <= self.terms.source
+        return NOTHING if is_read or (want.rows != "all" and after < last) else want
 
     async def _feed(
         self,
@@ -187,7 +194,7 @@ class Session:
         while ring.confirmed < last:
             while position < last and len(in_flight) < window:
                 after = min(position + self._rows_at_once(position, want, allowed), last)
-                wanted = want if want.rows == "all" or after == last else NOTHING
+                wanted = self._wanted(want, after, last)
                 sequence = ring.send_step(
                     position,
                     after,
@@ -202,7 +209,7 @@ class Session:
             message = await ring.next("result")
             sequence, after = in_flight[0]
             if isinstance(message, Result) and message.sequence == sequence:
-                wanted = want if want.rows == "all" or after == last else NOTHING
+                wanted = self._wanted(want, after, last)
                 self._check(message, wanted, after - ring.confirmed)
                 in_flight.popleft()
                 ring.pace.took(after - ring.confirmed, ring.confirmed, message.compute_s)
@@ -210,5 +217,5 @@ class Session:
                 self._moved.set()
                 ring.liveness.progressed()
                 self.recovery.progressed()
-                if want.rows != "none" and (want.rows == "all" or after == last):
+                if wanted.rows != "none":
                     results.append(message)

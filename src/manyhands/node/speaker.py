@@ -6,7 +6,9 @@ What Python, HTTP and the command line all speak through. Knows nothing of route
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -55,6 +57,8 @@ class Speaker:
         self.name, self.model, self.end_tokens = opened.name, opened.model, opened.end_tokens
         self._tokenizer, self._owner, self._now = opened.tokenizer, owner, now
         self._is_normalised = opened.is_normalised
+        self._beginning = opened.beginning
+        self._unspoken = dict.fromkeys(opened.unspoken, -math.inf)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -117,10 +121,12 @@ class Speaker:
         if not _is_whole(max_tokens) or max_tokens < 1:
             raise UserError(f"max_tokens is {max_tokens!r}; it must be a whole number from 1 on")
         text: TextStream | None = self.tokenizer.stream() if as_text else None
+        ids, drawn = self.ids(prompt), sampling_from(sampling or {})
         request = Request(
-            prompt=self.ids(prompt),
+            prompt=ids,
             max_tokens=int(max_tokens),
-            sampling=sampling_from(sampling or {}),
+            beginning=self._beginning,
+            sampling=replace(drawn, logit_bias={**self._unspoken, **drawn.logit_bias}),
             stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
             end_tokens=self.end_tokens,
             want=Want(logprob=logprobs > 0, top_n=int(logprobs)),
@@ -155,14 +161,17 @@ class Speaker:
         return await embed(self._owner(), self.model, wholes, is_normalised=self._is_normalised)
 
     async def forward(self, ids: Sequence[int], *, logits: bool) -> NDArray[np.float32]:
-        """What the head sees of each token [T tokens, D width], or its scores [T, V]."""
+        """What the head sees of each token [T tokens, D width], or its scores [T, V].
+
+        Of an encoder-decoder the tokens are those that its answer begins with.
+        """
         if not ids:
             raise UserError("the prompt is empty; give at least one token")
-        owner = self._owner()
-        session = await owner.open(self.model, Sampling(), len(ids), len(ids))
+        owner, whole = self._owner(), (*ids, *self._beginning)
+        session = await owner.open(self.model, Sampling(), len(ids), len(whole))
         try:
             want = Want(rows="all", token=False, logits=logits, hidden=not logits)
-            results = await session.run(ids, want)
+            results = await session.run(whole, want)
         finally:
             owner.close(session)
         return np.concatenate([_rows(result) for result in results])

@@ -102,6 +102,7 @@ class StageMemory:
 
     `tokens` are those whose rows are in the engine's memory: its length is the committed length.
     Without a journal, as of a model that keeps no memory, nothing is ever replayed from here.
+    `source` of them, the first, are what an encoder-decoder reads.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class StageMemory:
         now_s: float,
         rules: Rules = ALL_RULES,
         keeps_journal: bool = True,
+        reads_source: bool = False,
     ) -> None:
         self.session: SessionId = opening.session
         self.owner: PeerId = opening.owner
@@ -117,6 +119,7 @@ class StageMemory:
         self.profile: Profile = opening.profile
         self.sampling: Sampling = opening.sampling
         self.prompt_length = opening.prompt_length
+        self.source = opening.prompt_length if reads_source else 0
         self.context_limit = opening.context_limit
         self.lease_s = opening.lease_s
         self.span: Span = opening.route.stages[opening.stage].span

@@ -119,7 +119,7 @@ class Stepping:
         if memory.length < replay.last or memory.next_stage is None:
             self._send(memory.owner, Gap(memory.session, memory.epoch, memory.stage, memory.length))
             return
-        pieces = chunks(replay.first, replay.last, replay.chunk)
+        pieces = chunks(replay.first, replay.last, replay.chunk, memory.source)
         for number, (first, last) in enumerate(pieces):
             step = Step(
                 session=replay.session,

@@ -39,10 +39,10 @@ def longest_beginning(
 
 
 def may_share(spec: ModelSpec, one_limit: int, other_limit: int) -> bool:
-    """False where no memory is kept, where a library keeps it in forms of its own, and between
-    lengths at which rotary frequencies change.
+    """False where no memory is kept, where a library keeps it in forms of its own, where a prompt
+    is read as a whole, and between lengths at which rotary frequencies change.
     """
-    if not spec.blocks or not spec.keeps_memory:
+    if not spec.blocks or not spec.keeps_memory or spec.source:
         return False
     ropes = [block.attention.rope for block in spec.blocks]
     switches = {rope.switch_at for rope in ropes if rope is not None and rope.switch_at is not None}

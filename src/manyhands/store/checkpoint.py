@@ -225,17 +225,54 @@ class Checkpoint:
         """
         if self.spec.answers != "lm":
             return ()
+        return self._token_ids("eos_token_id", self._told("eos_token_id"))
+
+    @property
+    def beginning(self) -> tuple[int, ...]:
+        """Token ids that an answer of an encoder-decoder begins with; () for all other models.
+
+        The decoder's start, and the first token where it is always the same: a language, say.
+        Raises CheckpointError when there is none, or when they are no token ids of this model.
+        """
+        if not self.spec.source:
+            return ()
+        start = self._told("decoder_start_token_id")
+        start = self._told("bos_token_id") if start is None else start
+        if start is None:
+            raise CheckpointError(
+                f"{self.folder}: neither generation_config.json nor config.json says with which "
+                "token an answer begins; set decoder_start_token_id"
+            )
+        return (
+            *self._token_ids("decoder_start_token_id", start),
+            *self._token_ids("forced_bos_token_id", self._told("forced_bos_token_id")),
+        )
+
+    @property
+    def unspoken(self) -> tuple[int, ...]:
+        """Token ids that an encoder-decoder's folder says are never said, as Marian's padding.
+
+        Raises CheckpointError when they are no token ids of this model.
+        """
+        if not self.spec.source:
+            return ()
+        words = self._told("bad_words_ids") or ()
+        single = [word[0] for word in words if isinstance(word, list) and len(word) == 1]
+        return self._token_ids("bad_words_ids", single)
+
+    def _told(self, name: str) -> Any:
+        """What generation_config.json says of answers, else config.json."""
         file = self.folder / "generation_config.json"
-        generation = read_object(file) if file.exists() else {}
-        value = generation.get("eos_token_id")
-        if value is None:
-            value = self.config.get("eos_token_id")
+        value = (read_object(file) if file.exists() else {}).get(name)
+        return self.config.get(name) if value is None else value
+
+    def _token_ids(self, name: str, value: Any) -> tuple[int, ...]:
         ids = [] if value is None else value if isinstance(value, list) else [value]
         for token in ids:
             good = isinstance(token, int) and not isinstance(token, bool)
             if not good or not 0 <= token < self.spec.vocabulary:
                 raise CheckpointError(
-                    f"{self.folder}: eos_token_id {value!r} is no token id of a model with "
+                    f"{self.folder}: {name} {value!r} is no token id of a model with "
                     f"{self.spec.vocabulary} tokens; check generation_config.json and config.json"
                 )
         return tuple(dict.fromkeys(ids))

@@ -56,11 +56,6 @@ def read_sentence_form(folder: Path) -> SentenceForm | None:
             f"modules.json asks for {', '.join(names) or 'nothing'}; served are Transformer, "
             "Pooling and then perhaps Normalize"
         )
-    path = modules[1].get("path")
-    if not isinstance(path, str) or not _FOLDER.fullmatch(path):
-        raise CheckpointError(
-            f"{folder / 'modules.json'}: the path {path!r:.80} is no folder's name"
-        )
     limits = folder / "sentence_bert_config.json"
     said = read_object(limits, MOST_BYTES) if limits.exists() else {}
     if said.get("do_lower_case"):
@@ -69,8 +64,15 @@ def read_sentence_form(folder: Path) -> SentenceForm | None:
     if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
         raise CheckpointError(f"{limits}: max_seq_length is {most!r:.80}; it must be 1 or more")
     _refuse_prompts(folder)
-    pooling = read_object(folder / path / "config.json", MOST_BYTES)
+    pooling = read_object(folder / _pooling_file(folder, modules), MOST_BYTES)
     return SentenceForm(_pool(pooling), len(names) == 3, most)
+
+
+def files_below(folder: Path) -> tuple[Path, ...]:
+    """What of sub-folders `read_sentence_form` reads, relative to `folder`."""
+    if not (folder / "modules.json").exists():
+        return ()
+    return (_pooling_file(folder, _modules(folder)),)
 
 
 def applied(spec: ModelSpec, form: SentenceForm) -> ModelSpec:
@@ -93,6 +95,15 @@ def _modules(folder: Path) -> list[dict[str, Any]]:
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
         raise CheckpointError(f"{file} holds no list of modules; download it again")
     return found
+
+
+def _pooling_file(folder: Path, modules: list[dict[str, Any]]) -> Path:
+    path = modules[1].get("path")
+    if not isinstance(path, str) or not _FOLDER.fullmatch(path):
+        raise CheckpointError(
+            f"{folder / 'modules.json'}: the path {path!r:.80} is no folder's name"
+        )
+    return Path(path) / "config.json"
 
 
 def _pool(pooling: dict[str, Any]) -> Literal["pool_mean", "pool_first"]:

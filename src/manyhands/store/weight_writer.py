@@ -63,7 +63,7 @@ def new_folder(target: Path) -> Iterator[Path]:
         mark.write_text(json.dumps({"pid": os.getpid()}), encoding="utf-8")
         yield draft
         mark.unlink()
-        for file in (*draft.iterdir(), draft):
+        for file in (*draft.rglob("*"), draft):
             _force(file)
         draft.chmod(0o755)  # mkdtemp made it private
         draft.rename(target)
@@ -75,12 +75,12 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 
 def write_weights(
-    folder: Path, plan: Sequence[Planned], tensors: Iterable[Sequence[memoryview]]
+    folder: Path, plan: Sequence[Planned], tensors: Iterable[Iterable[memoryview]]
 ) -> None:
     """Write planned tensors, each the bytes that `tensors` gives for it, one behind the other.
 
-    `tensors` is asked for one tensor at a time, as pieces of its bytes. Raises ResourceError when
-    the disk is too small.
+    `tensors` is asked for one tensor at a time, and that for one piece of its bytes at a time.
+    Raises ResourceError when the disk is too small.
     """
     files = _files(plan)
     free, due = shutil.disk_usage(folder).free, sum(tensor.size_bytes for tensor in plan)
