@@ -1,5 +1,6 @@
 # Few words: demo, setup, check, test, test-all, bench, storyteller, picture. `make PYTHON=python3.13 setup` picks an
-# interpreter, `make VENV=folder …` an environment. On Windows type the commands of CONTRIBUTING.md.
+# interpreter, `make VENV=folder …` an environment, `make BENCH="--only decode" bench` a part. On Windows
+# type the commands of CONTRIBUTING.md.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -41,7 +42,7 @@ test-all: $(READY)
 	$(BIN)/coverage report --include='$(PURE)' --fail-under=95
 
 bench: $(READY)
-	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+	$(BIN)/python benchmarks/bench.py $(BENCH)
 
 storyteller: $(READY)
 	OMP_WAIT_POLICY=passive $(BIN)/python -m recipes.storyteller

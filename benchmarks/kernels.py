@@ -17,12 +17,13 @@ import json
 import os
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from clocks import CLOCKS
+from read_memory import Memory
 
 SHAPES = ((1024, 1024), (4096, 1024), (1024, 4096), (32000, 1024))
 ROWS = (1, 8, 32, 128, 512)
@@ -195,7 +196,7 @@ def normal(*shape: int) -> np.ndarray:
 
 
 def quickest_s(work: Callable[[], object], tries: int, threads: int) -> float:
-    clock = time.process_time if threads == 1 else time.perf_counter
+    clock = CLOCKS["cpu" if threads == 1 else "wall"]
     times = []
     for _ in range(tries):
         start = clock()
@@ -239,20 +240,6 @@ def figures(name: str, threads: int, tries: int) -> dict[str, Any]:
     }
 
 
-def read_gigabytes_per_s(threads: int) -> float:
-    """The quickest of several sums over memory beyond the cache, as many at once as threads."""
-    parts = [np.ones(2**26 // threads, np.int64) for _ in range(threads)]
-
-    def read() -> None:
-        workers = [threading.Thread(target=part.sum) for part in parts]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-
-    return sum(part.nbytes for part in parts) / quickest_s(read, 12, threads) / 1e9
-
-
 def row(name: str, threads: int, tries: int, read: float) -> str:
     words = [sys.executable, __file__, "--child", name, "--threads", str(threads)]
     one_pool = {key: str(threads) for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
@@ -290,7 +277,7 @@ def main(arguments: list[str], show: Callable[[str], None] = print) -> None:
     )
     show("|---|---|---|---|---|---|---|---|---|---|")
     for threads in chosen.threads:
-        read = read_gigabytes_per_s(threads)
+        read = Memory(threads).bytes_per_s(CLOCKS["cpu" if threads == 1 else "wall"]) / 1e9
         show(f"| (reading memory) | {threads} | | {read:.1f} (1.00) | | | | | | |")
         for name in chosen.candidates:
             show(row(name, threads, chosen.tries, read))

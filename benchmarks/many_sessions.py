@@ -1,8 +1,9 @@
 """Many sessions at once on one peer: speed of all against one, delays, and whose text changed.
 
-    python benchmarks/many_sessions.py [--threads 2] [--rounds 3] [--tokens 24] [--small]
+    python benchmarks/many_sessions.py [--threads 2] [--rounds 3] [--tokens 24] [--clock cpu]
+                                       [--small]
 
-The 443M Llama of decode.py in bfloat16, one whole peer in this process (owner, worker, batching,
+The 443M Llama of sides.py in bfloat16, one whole peer in this process (owner, worker, batching,
 compute thread). Each round, in one run: one session alone decodes; eight sessions with prompts of
 16 to 2,000 tokens join one after the other and decode together; while seven of them speak, the one
 with 2,000 tokens joins again. Then one that asks the same 2,000 tokens twice, for what a shared
@@ -10,7 +11,8 @@ beginning saves. Prints: tokens a second of one and of eight and their ratio (of
 eight speak), the longest wait for a next token while the long prompt is computed and how much
 longer that is than the usual wait, the time to a first token alone and with its beginning shared,
 and how many texts of the eight are the ones they give alone. Where one is not, the gap between the
-two best scores there is told: below twice the profile's tolerance it is a near-tie.
+two best scores there is told: below twice the profile's tolerance it is a near-tie. `--clock cpu`
+counts this process's own seconds, for a machine that others use as well: with one thread only.
 """
 
 from __future__ import annotations
@@ -21,7 +23,6 @@ import random
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,13 +30,14 @@ from pathlib import Path
 import torch
 import transformers
 
-from decode import build, machine
+from clocks import Clock, add_clock, clock_of
 from manyhands.cli.words import device_here
 from manyhands.domain.settings import Settings
 from manyhands.domain.work import Sampling, Want
 from manyhands.node.generate import Token, speak
 from manyhands.node.local import LocalSwarm
 from manyhands.node.opened import open_model
+from sides import build, machine
 
 PROMPTS = (16, 64, 128, 250, 500, 1000, 1500, 2000)
 SMALL_PROMPTS = (4, 8, 16, 20, 30, 40, 70, 200)
@@ -63,16 +65,18 @@ class Told:
 class Peer:
     """A swarm of one."""
 
-    def __init__(self, swarm: LocalSwarm, vocabulary: int, prompts: Sequence[int]) -> None:
+    def __init__(
+        self, swarm: LocalSwarm, vocabulary: int, prompts: Sequence[int], clock: Clock
+    ) -> None:
         chance = random.Random(0)
-        self.swarm = swarm
+        self.swarm, self._clock = swarm, clock
         self.prompts = [[chance.randrange(3, vocabulary) for _ in range(n)] for n in prompts]
 
     async def tell(
         self, prompt: Sequence[int], count: int, told: Told, want: Want | None = None
     ) -> None:
         """Ask for `count` tokens, greedily."""
-        told.began_s = time.perf_counter()
+        told.began_s = self._clock()
         owner = self.swarm.owner.owner
         session = await owner.open(
             self.swarm.model, Sampling(), len(prompt), len(prompt) + count, prompt
@@ -80,7 +84,7 @@ class Peer:
         try:
             async for token in speak(session, prompt, count, want=want, held=session.length):
                 told.tokens.append(token)
-                told.at_s.append(time.perf_counter())
+                told.at_s.append(self._clock())
                 if len(told.tokens) == told.enough:
                     told.is_enough.set()
         finally:
@@ -174,7 +178,7 @@ async def measure(peer: Peer, chosen: argparse.Namespace, show: Callable[[str], 
         chunks.append(f"{long.at_s[0] - long.began_s:.2f}")
     ratios = [many / one for one, many in rates]
     show(
-        f"| {chosen.threads} | {statistics.median(r[0] for r in rates):.1f} "
+        f"| {chosen.threads}, {chosen.clock} | {statistics.median(r[0] for r in rates):.1f} "
         f"| {statistics.median(r[1] for r in rates):.1f} "
         f"| {statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f}) "
         f"| {1000 * statistics.median(longest_s):.0f} | {1000 * statistics.median(delays_s):.0f} "
@@ -202,7 +206,7 @@ async def shared(peer: Peer, show: Callable[[str], None]) -> None:
     show(f"first token after {len(prompt)} tokens: {one:.3f} s, its beginning shared {two:.3f} s")
 
 
-async def run(chosen: argparse.Namespace, show: Callable[[str], None]) -> None:
+async def run(chosen: argparse.Namespace, clock: Clock, show: Callable[[str], None]) -> None:
     settings = Settings(kv_bytes=2**30, keep_s=0.0)
     with tempfile.TemporaryDirectory() as folder:
         build(Path(folder), torch.bfloat16, chosen.small)
@@ -216,7 +220,7 @@ async def run(chosen: argparse.Namespace, show: Callable[[str], None]) -> None:
                 tasks.create_task(swarm.serve(started))
                 await started.wait()
                 prompts = SMALL_PROMPTS if chosen.small else PROMPTS
-                peer = Peer(swarm, opened.model.spec.vocabulary, prompts)
+                peer = Peer(swarm, opened.model.spec.vocabulary, prompts, clock)
                 await peer.one(peer.prompts[0], 2 * SETTLED)
                 await (shared(peer, show) if keep_s else measure(peer, chosen, show))
                 swarm.stop()
@@ -227,16 +231,18 @@ def main(arguments: list[str], show: Callable[[str], None] = print) -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=24)
+    add_clock(parser)
     parser.add_argument("--small", action="store_true", help="a toy model: tries the script only")
     chosen = parser.parse_args(arguments)
+    clock = clock_of(parser, chosen.clock, [chosen.threads])
     torch.set_num_threads(chosen.threads)
     transformers.utils.logging.disable_progress_bar()
     show(
-        "| threads | one session, tok/s | eight, tok/s | ratio (range) | longest wait for a next "
-        "token in a 2,000-token prefill, ms | longer than usual by, ms | its first token after, s "
-        "| machine |\n|" + "---|" * 8
+        "| threads, clock | one session, tok/s | eight, tok/s | ratio (range) | longest wait for a "
+        "next token in a 2,000-token prefill, ms | longer than usual by, ms | its first token "
+        "after, s | machine |\n|" + "---|" * 8
     )
-    asyncio.run(run(chosen, show))
+    asyncio.run(run(chosen, clock, show))
 
 
 if __name__ == "__main__":

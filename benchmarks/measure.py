@@ -3,7 +3,7 @@
     python benchmarks/measure.py [--models 443M Qwen2.5-0.5B Llama-3.2-1B] [--turns 3] [--small]
                                  [--cases numpy:fp32 torch:bf16 torch:fp32]
 
-Builds each model with random weights in a temporary folder (443M is the Llama of decode.py, others
+Builds each model with random weights in a temporary folder (443M is the Llama of sides.py, others
 have the shape of the known model). Each turn measures the machine anew, in a child process, and
 then runs the model. Prints a markdown row a case: medians over the turns, and the ratio of
 prediction to reality in each turn, since the machine may be shared.
@@ -21,9 +21,9 @@ from pathlib import Path
 import torch
 import transformers
 
-from decode import build, machine
 from manyhands.cli.bench_run import BenchReport, Rate, run_bench
 from manyhands.cli.known_models import KNOWN_MODELS
+from sides import build, machine
 
 
 def build_known(folder: Path, name: str) -> None:

@@ -95,7 +95,7 @@ def main(arguments: list[str], show: Callable[[str], None] = print) -> None:
         return
     import torch
 
-    from decode import DTYPES, build, machine
+    from sides import DTYPES, build, machine
 
     torch.set_num_threads(1)
     show(

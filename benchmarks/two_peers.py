@@ -2,7 +2,7 @@
 
     python benchmarks/two_peers.py [--rounds 7] [--tokens 16] [--dtype bf16]
 
-A random Llama of 443M parameters (the one of decode.py). Two `hands join` processes hold half of it
+A random Llama of 443M parameters (the one of sides.py). Two `hands join` processes hold half of it
 each and are asked over TCP with mutual TLS. Beside them: one such process that holds it all, and
 one process that knows nothing of swarms, with engine and sampler in a loop. All take turns within
 one run, some tokens each. One answer computes on one process at a time: the ratios are what the
@@ -22,10 +22,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
-import torch
 import transformers
 
-from decode import DTYPES, PROMPT, build, machine, ours, seconds_a_token
 from manyhands.cli.words import device_here
 from manyhands.domain.settings import Settings
 from manyhands.domain.span import even_cuts
@@ -36,7 +34,9 @@ from manyhands.node.generate import Token, speak
 from manyhands.node.live import until_covered
 from manyhands.node.opened import Opened, open_model
 from manyhands.store.home import Home
+from sides import DTYPES, Ours, build, machine, words
 
+PROMPT = words(64)
 READY_S = 300.0
 WARM_UP_TOKENS = 4
 SETTINGS = Settings(kv_bytes=2**28)
@@ -78,10 +78,12 @@ async def seconds_of(tokens: AsyncIterator[Token], count: int) -> float:
 
 def alone(folder: str, dtype: str, show: Callable[[str], None]) -> None:
     """The process without a swarm: for every line with a count, seconds a token."""
-    torch.set_num_threads(1)
-    stream = ours(Path(folder), dtype, 1)
+    text = Ours(Path(folder), "torch", dtype, 1).begin(1, len(PROMPT))
     for line in sys.stdin:
-        show(str(seconds_a_token(stream, int(line))))
+        start, tokens = time.perf_counter(), int(line)
+        for _ in range(tokens):
+            text.next()
+        show(str((time.perf_counter() - start) / tokens))
 
 
 @contextlib.asynccontextmanager

@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 import manyhands as mh
-from manyhands.engine.module_rows import from_row, to_row
-from manyhands.errors import NotServed, ProtocolError, UserError
+from manyhands.errors import NotServed, UserError
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -110,39 +109,3 @@ def test_what_has_no_row_of_blocks_is_refused_with_the_reason(module, x, match):
 def test_without_an_example_nothing_can_be_seen():
     with pytest.raises(UserError, match="example"):
         mh.spread(nn.Sequential(nn.Linear(8, 8), nn.ReLU()).eval())
-
-
-@pytest.mark.parametrize(
-    "tensor",
-    [
-        torch.randn(2, 3),
-        torch.randn(2, 0, 3),
-        torch.tensor(1.5),
-        torch.randn(4).bfloat16(),
-        torch.tensor([[3, -7]]),
-        torch.tensor([True, False]),
-    ],
-)
-def test_tensors_come_back_from_a_row_as_they_were(tensor):
-    one, other = from_row(to_row([tensor, torch.ones(2)]))
-    assert one.dtype == tensor.dtype
-    assert torch.equal(one, tensor)
-    assert torch.equal(other, torch.ones(2))
-
-
-def test_a_row_that_lies_is_refused():
-    row = to_row([torch.randn(2, 3)])
-    for place, value in ((0, 65.0), (1, 99.0), (3, 1e9), (3, 0.5), (4, float("nan")), (3, 5.0)):
-        wrong = row.copy()
-        wrong[0, place] = value
-        with pytest.raises(ProtocolError):
-            from_row(wrong)
-    for wrong in (row[:, :-1], row[:, :2]):
-        with pytest.raises(ProtocolError):
-            from_row(wrong)
-
-
-def test_numbers_that_would_not_arrive_as_they_are_are_refused():
-    for tensor in (torch.tensor([2**24 + 1]), torch.randn(2).double()):
-        with pytest.raises(NotServed):
-            to_row([tensor])

@@ -38,6 +38,18 @@ def test_modernberts_blocks_see_all_or_a_window_on_both_sides_each_with_its_rope
     assert model_spec(old).digest() == model_spec(config("modernbert")).digest()
 
 
+def test_modernberts_older_words_win_as_they_do_with_transformers():
+    scaling = {"rope_type": "linear", "factor": 3.0}
+    plain, scaled = (
+        model_spec(config("modernbert", **changes)).blocks
+        for changes in ({}, {"rope_scaling": scaling, "sliding_window": 5})
+    )
+    for one, other in zip(plain, scaled, strict=True):
+        slower = [frequency / 3 for frequency in one.attention.rope.inv_freq]
+        assert other.attention.rope.inv_freq == pytest.approx(slower)
+    assert [block.attention.window for block in scaled] == [None, 6, 6] * 2
+
+
 def test_an_image_that_is_no_multiple_of_its_patches_is_cut():
     patches = model_spec(config("siglip-vision")).embed.patches
     assert (patches.height, patches.squares, patches.elements) == (37, 16, 192)

@@ -7,9 +7,10 @@ import warnings
 import numpy as np
 import pytest
 import torch
-import transformers
 
 import tiny
+from encoder_cases import images, of_images, of_texts, squares
+from manyhands.domain.model_spec import Patches
 from manyhands.engine import numpy_blocks
 from manyhands.errors import ManyhandsError
 from manyhands.families.family import model_spec
@@ -33,6 +34,9 @@ ADDED = {
     "sliding_window": 6,
     "use_sliding_window": True,
     "layer_types": ["sliding_attention", "full_attention"] * 3,
+    "position_embedding_type": "relative_key",
+    "is_decoder": True,
+    "add_cross_attention": True,
 }
 """Tried of every family, also of those whose configs do not have them."""
 
@@ -58,44 +62,92 @@ def others(key, value):
             yield from ({**value, k: v} for k in value for v in others(k, value[k]))
 
 
-def theirs(config, kind, state):
-    """The scores of transformers with these weights, or None where it does not take the config."""
+def theirs(oracle, config, run):
+    """What `run` makes of transformers with other words in its config and the same weights.
+
+    None where it does not take the config.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            made = transformers.AutoModelForCausalLM.from_config(
-                kind.from_dict(copy.deepcopy(config)),
+            made = type(oracle)._from_config(
+                type(oracle.config).from_dict(copy.deepcopy(config)),
                 attn_implementation=tiny.ORACLES.get(config["model_type"], "eager"),
             )
-            made.load_state_dict(state, strict=True)
-        with torch.inference_mode():
-            return made.eval()(torch.tensor([TOKENS]), use_cache=False).logits[0].numpy()
+            made.load_state_dict(oracle.state_dict(), strict=True)
+        return run(made.eval())
     except Exception:  # noqa: BLE001  # whatever it says of a config that is none
         return None
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("case", [case for case in tiny.SPEAKERS if case not in tiny.SLOW])
-def test_every_switch_is_computed_as_transformers_does_or_refused(case, tmp_path):
-    oracle = tiny.oracle(tiny.make(case, tmp_path))
-    checkpoint, state = Checkpoint.open(tmp_path), oracle.state_dict()
-    written = json.loads((tmp_path / "config.json").read_text("utf-8"))
-    inside = written.get("text_config", written)
+def compared(case, folder, section, ours, run):
+    """How many other values of keys in `section` gave an engine, which then agreed with theirs."""
+    oracle = tiny.oracle(tiny.make(case, folder))
+    checkpoint = Checkpoint.open(folder)
+    written = json.loads((folder / "config.json").read_text("utf-8"))
+    inside = written.get(section, written)
     tried = [(k, v) for k in inside if k not in SIZES for v in others(k, inside[k])]
     tried += [(k, v) for k, v in ADDED.items() if inside.get(k) != v]
-    compared = 0
+    count = 0
     for key, value in tried:
         config = copy.deepcopy(written)
-        config.get("text_config", config)[key] = value
+        config.get(section, config)[key] = value
         try:
             spec = model_spec(config)
             engine = numpy_blocks.load(spec, spec.span, checkpoint.read, kv_bytes=1)
         except ManyhandsError:
             continue
-        expected = theirs(config, type(oracle.config), state)
+        expected = theirs(oracle, config, run)
         if expected is None:
             continue
-        ours = engine.forward(TOKENS, None).scores
-        np.testing.assert_allclose(ours, expected, atol=1e-3, err_msg=f"{key} = {value}")
-        compared += 1
-    assert compared >= 3
+        given = ours(engine, spec)
+        np.testing.assert_allclose(given, expected, atol=1e-3, err_msg=f"{key} = {value}")
+        count += 1
+    return count
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [case for case in tiny.SPEAKERS if case not in tiny.SLOW])
+def test_every_switch_is_computed_as_transformers_does_or_refused(case, tmp_path):
+    def run(made):
+        with torch.inference_mode():
+            return made(torch.tensor([TOKENS]), use_cache=False).logits[0].numpy()
+
+    def ours(engine, _):
+        return engine.forward(TOKENS, None).scores
+
+    assert compared(case, tmp_path, "text_config", ours, run) >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", tiny.TEXT_ENCODERS)
+def test_every_switch_of_an_encoder_of_texts_too(case, tmp_path):
+    def run(made):
+        (hidden,), classes = of_texts(made, [TOKENS])
+        return hidden if classes is None else classes[0].numpy()
+
+    def ours(engine, spec):
+        output = engine.forward(TOKENS, None)
+        return output.pooled[0] if spec.head.kind == "classify" else output.hidden
+
+    assert compared(case, tmp_path, "text_config", ours, run) >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", tiny.IMAGE_ENCODERS)
+def test_every_switch_of_an_encoder_of_images_too(case, tmp_path):
+    def run(made):
+        config = getattr(made.config, "vision_config", made.config)
+        sides = config.image_size
+        height, width = sides if isinstance(sides, list | tuple) else (sides, sides)
+        patches = Patches(kernel=1, channels=config.num_channels, height=height, width=width)
+        (hidden,), classes = of_images(made, images(patches, 1))
+        return hidden if classes is None else classes[0].numpy()
+
+    def ours(engine, spec):
+        patches = spec.embed.patches
+        given = squares(images(patches, 1)[0], patches)
+        output = engine.forward([0] * spec.context, given)
+        return output.pooled[0] if spec.head.kind == "classify" else output.hidden
+
+    assert compared(case, tmp_path, "vision_config", ours, run) >= 3

@@ -8,6 +8,7 @@ nothing of models.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor
@@ -28,6 +29,8 @@ DTYPES = (
 
 MOST_EXACT = 2**24
 MOST_TENSORS, MOST_SIDES = 64, 8
+MOST_SPANNED = 2**48
+"""Product of a tensor's sides, those of 0 left out: torch cannot count far beyond."""
 
 
 def to_row(tensors: Sequence[Tensor]) -> Hidden:
@@ -75,9 +78,9 @@ def from_row(row: Hidden) -> list[Tensor]:
         forms.append((dtype, [whole(MOST_EXACT) for _ in range(whole(MOST_SIDES))]))
     tensors = []
     for dtype, sides in forms:
-        size = 1
-        for side in sides:
-            size *= side
+        size = prod(sides)
+        if prod(side or 1 for side in sides) > MOST_SPANNED:
+            raise ProtocolError(f"a row of tensors says sides {sides}, which no tensor has")
         if at + size > len(numbers):
             raise ProtocolError(f"a row of tensors is cut short: {len(numbers)} numbers in all")
         # memory of its own: kernels round by how it is aligned

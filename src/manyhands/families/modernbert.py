@@ -80,11 +80,13 @@ def _block(config: Config, kind: str, norm: Norm, context: int) -> BlockSpec:
     key, theta = THETAS[kind]
     said = {
         "rope_theta": number(config, key, theta, above=1.0),
-        **section(config, "rope_scaling"),
         **section(section(config, "rope_parameters"), kind),
+        **section(config, "rope_scaling"),  # of older configs; transformers lets it win
     }
-    # half of `local_attention` to each side, beside the token itself
-    window = whole(config, "local_attention", 128, least=2) // 2 + 1
+    # half of `local_attention` to each side, beside the token itself; transformers lets the half be
+    # said as `sliding_window`, too
+    half = whole(config, "local_attention", 128, least=2) // 2
+    window = whole(config, "sliding_window", half) + 1
     return BlockSpec(
         norm=norm,
         attention=replace(
