@@ -38,11 +38,11 @@ class Request:
 
     prompt: tuple[int, ...]
     max_tokens: int
-    beginning: tuple[int, ...] = ()
     sampling: Sampling = field(default_factory=Sampling)
     stop: tuple[str, ...] = ()
     end_tokens: frozenset[int] = frozenset()
     want: Want = field(default_factory=Want)
+    beginning: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.prompt:
