@@ -234,6 +234,7 @@ LayoutKind = Literal[
     "int8_blocks",
     "int8_tied",
     "int4_blocks",
+    "low_rank",
 ]
 
 
@@ -246,7 +247,8 @@ class TensorSource:
     once a head or group where each has its own three. `columns` is the same of the stored matrix
     transposed. `tied` names the tensor it is shared with: read like `plain`, and an engine that
     already holds that tensor may share it. What the layouts of experts and of others' quantised
-    numbers (`block` is theirs) mean stands in `stored_parts`, our blocks in `weight_format`.
+    numbers (`block` is theirs) mean stands in `stored_parts`, our blocks and low ranks (`of` is the
+    rank) in `weight_format`.
     """
 
     names: tuple[str, ...]
