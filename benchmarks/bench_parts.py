@@ -19,7 +19,7 @@ import llama_cpp
 from clocks import Clock
 from figures import Figure
 from manyhands.domain.ids import SessionId
-from manyhands.domain.model_spec import span_kv_elements
+from manyhands.domain.sizes import span_kv_elements
 from manyhands.domain.span import Span
 from manyhands.engine.choice import choose
 from manyhands.engine.engine import Chunk

@@ -20,7 +20,7 @@ import transformers
 
 from clocks import Clock
 from manyhands.domain.ids import SessionId
-from manyhands.domain.model_spec import span_elements
+from manyhands.domain.sizes import span_elements
 from manyhands.domain.work import Sampling, Want
 from manyhands.engine import numpy_blocks, torch_blocks
 from manyhands.engine.engine import Chunk

@@ -1,7 +1,8 @@
 """What weight formats cost in meaning: each with the library's model and our weights put in it,
-and MiniLM as it is served: a converted folder over three peers.
+and as it is served, converted by what `hands pull` does (`--served`: only that): MiniLM over three
+peers.
 
-    python benchmarks/small_weights.py [storyteller] [minilm]
+    python benchmarks/small_weights.py [storyteller] [minilm] [--served]
 
 Rows: bytes a weight; how many fewer than bfloat16 and than the published file; for the storyteller
 perplexity on documents of its recipe that it never saw (another seed), for MiniLM the least and
@@ -18,7 +19,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 
 import numpy as np
@@ -28,14 +29,19 @@ import transformers
 import manyhands as mh
 from manyhands.codec.low_rank import columns_for, decompose, output_error
 from manyhands.codec.weight_blocks import Bits, dequantise, quantise
+from manyhands.domain.settings import Settings
 from manyhands.domain.weight_format import INTEGER_FORMATS
 from manyhands.node.conversion import convert
+from manyhands.node.opened import open_model
+from manyhands.node.thin import thin_matrices_of
 from manyhands.store.builtin import storyteller_folder
 from manyhands.store.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parent.parent
 BYTES = {8: 1 + 2 / 32, 4: 0.5 + 2 / 32}
 SAVING = 0.6
+BUDGETS = (0.05, 0.1)
+"""Of a matrix's output, for low rank in served folders."""
 
 Array = np.ndarray
 Judge = Callable[[], str]
@@ -162,21 +168,33 @@ def storyteller() -> tuple[Substitute, int, Served]:
         for seed, count in ((77, 24), (78, 60))
     )
 
-    def judge() -> str:
+    def judged(scores_of: Callable[[list[int]], torch.Tensor]) -> str:
         total, count = 0.0, 0
         with torch.inference_mode():
             for one in unseen:
                 targets = torch.tensor(one.targets)
-                scores = model(torch.tensor([one.ids])).logits[0][targets >= 0]
+                scores = scores_of(one.ids)[targets >= 0]
                 due = targets[targets >= 0]
                 total += float(torch.nn.functional.cross_entropy(scores, due, reduction="sum"))
                 count += len(due)
         return f"perplexity {np.exp(total / count):.4f}"
 
-    made = Substitute(model, model.get_input_embeddings(), judge)
+    def in_integers(target: Path) -> str:
+        opened = open_model(target, Settings()).model
+        engine = opened.load(opened.spec.span)
+        return judged(lambda ids: torch.from_numpy(engine.forward(ids, None).scores))
+
+    def served() -> Sequence[str]:
+        return served_rows(folder, 2, [token for one in seen for token in one.ids], in_integers)
+
+    made = Substitute(
+        model,
+        model.get_input_embeddings(),
+        lambda: judged(lambda ids: model(torch.tensor([ids])).logits[0]),
+    )
     with torch.inference_mode():
         made.watch(lambda: [model(torch.tensor([one.ids])) for one in seen])
-    return made, 2, tuple
+    return made, 2, served
 
 
 def sentences() -> list[str]:
@@ -211,9 +229,13 @@ def minilm() -> tuple[Substitute, int, Served]:
 
     published = embed(unseen)
 
+    def over_three_peers(target: Path) -> str:
+        with mh.load(target, peers=3) as loaded:
+            return compared(published, loaded.embed(unseen))
+
     def served() -> Sequence[str]:
-        source = Checkpoint.open(folder)
-        return [served_row(source, form, unseen, published) for form in INTEGER_FORMATS]
+        tokens = [token for one in sentences()[::2] for token in tokenizer(one).input_ids]
+        return served_rows(folder, 4, tokens[:16384], over_three_peers)
 
     table = model.embeddings.word_embeddings
     made = Substitute(model, table, lambda: compared(published, embed(unseen)))
@@ -234,20 +256,31 @@ def compared(published: Array, ours: Array) -> str:
     )
 
 
-def served_row(source: Checkpoint, form: str, texts: Sequence[str], published: Array) -> str:
-    """A folder that `hands pull` makes, over three peers; bytes are those of its weights."""
-    with tempfile.TemporaryDirectory() as place:
-        target = Path(place) / form
-        convert(source, form, target, lambda _: None)
-        made = Checkpoint.open(target)
-        held, stored = (one.stored_bytes(one.spec.span) for one in (made, source))
-        with mh.load(target, peers=3) as model:
-            ours = model.embed(texts)
-    each = 4 * held / stored
-    return (
-        f"| {form}, converted and served by three peers | {each:.3f} | {1 - each / 2:.0%} "
-        f"| {1 - held / stored:.0%} | | {compared(published, ours)} |"
-    )
+def served_rows(
+    folder: Path, stored: int, tokens: Sequence[int], judge: Callable[[Path], str]
+) -> list[str]:
+    """Folders as `hands pull` makes them, with low rank where it stays within a budget.
+
+    `tokens` calibrate. Bytes are those of the folder's weights, `stored` a weight before.
+    """
+    source, made = Checkpoint.open(folder), []
+    before = source.stored_bytes(source.spec.span)
+    for form, budget in product(INTEGER_FORMATS, (None, *BUDGETS)):
+        thin = {}
+        if budget is not None:
+            thin = thin_matrices_of(source, form, budget, tokens, lambda _: None)
+        with tempfile.TemporaryDirectory() as place:
+            target = Path(place) / form
+            convert(source, form, target, lambda _: None, thin)
+            held = Checkpoint.open(target).stored_bytes(source.spec.span)
+            told = judge(target)
+        each = stored * held / before
+        what = f", {len(thin)} matrices thin within {budget:.0%}" if budget is not None else ""
+        made.append(
+            f"| {form} as served{what} | {each:.3f} | {1 - each / 2:.0%} | {1 - held / before:.0%} "
+            f"| | {told} |"
+        )
+    return made
 
 
 MODELS = {"storyteller": storyteller, "minilm": minilm}
@@ -256,14 +289,16 @@ MODELS = {"storyteller": storyteller, "minilm": minilm}
 def main(arguments: list[str], show: Callable[[str], None] = print) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="*", default=list(MODELS))
+    parser.add_argument("--served", action="store_true")
     transformers.logging.disable_progress_bar()
-    for name in parser.parse_args(arguments).models:
+    given = parser.parse_args(arguments)
+    for name in given.models:
         model, stored, served = MODELS[name]()
         show(
             f"\n| {name} | bytes a weight | fewer than bf16 | than published | output "
             "| what it does |\n|---|---|---|---|---|---|"
         )
-        for line in (*rows(model, stored), *served()):
+        for line in (*(() if given.served else rows(model, stored)), *served()):
             show(line)
 
 

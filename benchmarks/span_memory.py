@@ -33,7 +33,7 @@ def measure(folder: str, engine_name: str, dtype: str, kv_bytes: int) -> dict[st
     import numpy as np
 
     from manyhands.domain.ids import SessionId
-    from manyhands.domain.model_spec import span_elements, span_kv_elements
+    from manyhands.domain.sizes import span_elements, span_kv_elements
     from manyhands.domain.span import Span
     from manyhands.engine import numpy_blocks
     from manyhands.engine.engine import Chunk

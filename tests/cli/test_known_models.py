@@ -3,7 +3,7 @@
 import pytest
 
 from manyhands.cli.known_models import KNOWN_MODELS
-from manyhands.domain.model_spec import span_elements, span_kv_elements
+from manyhands.domain.sizes import span_elements, span_kv_elements
 from manyhands.families.family import known_families
 
 BY_NAME = {model.name: model for model in KNOWN_MODELS}

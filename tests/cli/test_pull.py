@@ -43,6 +43,26 @@ def test_a_name_of_the_hub_an_unknown_format_and_a_folder_that_is_there_are_told
     assert not (tmp_path / "x").exists()
 
 
+def test_low_rank_is_searched_by_a_text_and_told(model, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text(" ".join(tiny.SENTENCES * 8), encoding="utf-8")
+    words = ("pull", str(model), "--format", "int4", "--low-rank-budget")
+    target = ("--to", str(tmp_path / "m4"))
+    ran = done(*words, "0.01", "--calibration", str(text), *target, home=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert "No matrix has so low a rank" in ran.stdout
+    Checkpoint.open(tmp_path / "m4").check()
+    for more, told in (
+        (("0.1",), "belong together"),
+        (("2", "--calibration", str(text)), "must be between 0 and 1"),
+        (("0.1", "--calibration", str(tmp_path / "none")), "cannot be read"),
+    ):
+        ran = done(*words, *more, "--to", str(tmp_path / "new"), home=tmp_path)
+        assert ran.returncode == 2
+        assert told in ran.stderr
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for one process")
 def test_ctrl_c_while_converting_leaves_nothing(model, tmp_path):
     place = tmp_path / "place"

@@ -38,7 +38,7 @@ def test_whitening_loses_less_of_what_comes_out():
 def test_the_output_error_is_that_of_the_rows_themselves():
     matrix, rows = ordinary(12, 16), uneven(500, 16)
     thin = decompose(matrix, 5, moments(rows))
-    lost = thin.apply(rows) - rows @ matrix.T
+    lost = rows @ thin.whole.T - rows @ matrix.T
     expected = np.sqrt(np.square(lost).mean() / np.square(rows @ matrix.T).mean())
     assert output_error(matrix, thin.whole, moments(rows)) == pytest.approx(expected, rel=1e-3)
 
@@ -49,7 +49,7 @@ def test_directions_never_seen_do_no_harm():
     matrix = ordinary(20, 16)
     thin = decompose(matrix, 3, moments(rows))
     assert np.isfinite(thin.whole).all()
-    np.testing.assert_allclose(thin.apply(rows), rows @ matrix.T, atol=0.05)
+    np.testing.assert_allclose(rows @ thin.whole.T, rows @ matrix.T, atol=0.05)
     assert np.isfinite(decompose(matrix, 3, np.zeros((16, 16))).whole).all()
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from manyhands.domain.model_spec import TensorSource, span_elements
+from manyhands.domain.model_spec import TensorSource
+from manyhands.domain.sizes import span_elements
 from manyhands.domain.stored_parts import stored_parts
 from manyhands.domain.weight_format import (
     blocks_of,

@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from engine_cases import session
-from manyhands.domain.model_spec import span_kv_elements
+from manyhands.domain.sizes import span_kv_elements
 from manyhands.engine import module_library as library
 from manyhands.engine import module_proof, module_stage
 from manyhands.engine.choice import choose, spec_of

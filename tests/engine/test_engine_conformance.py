@@ -9,7 +9,7 @@ import pytest
 import tiny
 from engine_cases import LOADS, session
 from manyhands.domain.device import Device
-from manyhands.domain.model_spec import span_kv_elements
+from manyhands.domain.sizes import span_kv_elements
 from manyhands.domain.span import Span
 from manyhands.engine.engine import Chunk
 from manyhands.errors import (

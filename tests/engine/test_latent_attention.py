@@ -9,7 +9,8 @@ import torch
 import tiny
 from engine_cases import LOADS, session
 from manyhands.domain.latent import absorbed
-from manyhands.domain.model_spec import Attention, Latent, span_kv_elements
+from manyhands.domain.model_spec import Attention, Latent
+from manyhands.domain.sizes import span_kv_elements
 from manyhands.engine import numpy_latent, torch_latent
 from manyhands.engine.engine import Chunk
 from manyhands.engine.expert_weights import LatentWeights

@@ -5,7 +5,7 @@ import torch
 
 import tiny
 from engine_cases import session
-from manyhands.domain.model_spec import span_kv_elements
+from manyhands.domain.sizes import span_kv_elements
 from manyhands.domain.span import Span
 from manyhands.engine.module_sessions import Sessions
 from manyhands.errors import ContextOverflow, ResourceError, SessionUnknown, UserError

@@ -13,7 +13,8 @@ import torch
 import transformers
 
 from engine_cases import session
-from manyhands.domain.model_spec import ModuleSpec, span_elements, span_kv_elements
+from manyhands.domain.model_spec import ModuleSpec
+from manyhands.domain.sizes import span_elements, span_kv_elements
 from manyhands.domain.span import Span
 from manyhands.engine import module_library as library
 from manyhands.engine import module_proof

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from manyhands.domain.device import Device
-from manyhands.domain.model_spec import kv_elements_per_token, span_elements
+from manyhands.domain.sizes import kv_elements_per_token, span_elements
 from manyhands.families.family import model_spec
 from manyhands.plan.cost import Cost, layer_work, span_s, weight_bytes
 

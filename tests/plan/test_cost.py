@@ -18,8 +18,8 @@ from manyhands.domain.model_spec import (
     ModuleSpec,
     Moe,
     TensorSource,
-    span_elements,
 )
+from manyhands.domain.sizes import span_elements
 from manyhands.domain.span import Span
 from manyhands.plan.cost import (
     FRAME_BYTES,

@@ -256,6 +256,18 @@ def pull(
     model: Annotated[str, typer.Argument(help="A model's folder, or `storyteller`.")],
     target: Annotated[str, typer.Option("--to", help="The new folder.")],
     form: Annotated[str, typer.Option("--format", help="int8, int4 or bf16.")] = "int8",
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            "--low-rank-budget",
+            help="Write a matrix as two thin ones where that is smaller and changes its output by "
+            "at most this share, as 0.05.",
+        ),
+    ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(help="A file of texts such as the model will read, to measure that."),
+    ] = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -264,7 +276,7 @@ def pull(
     from manyhands.cli.console import Console, run_plain
 
     console = Console(as_json=as_json)
-    options = verb.PullOptions(model, form, target)
+    options = verb.PullOptions(model, form, target, budget, calibration)
     run_plain(lambda: verb.pull(console, options), as_json=as_json, verbose=verbose)
 
 

@@ -33,10 +33,6 @@ class LowRank:
         """The matrix [out, in] that it stands for."""
         return np.asarray(self.left @ self.right, np.float32)
 
-    def apply(self, rows: Float32) -> Float32:
-        """Rows [N, in] -> [N, out], as two thin products."""
-        return np.asarray((rows @ self.right.T) @ self.left.T, np.float32)
-
 
 def columns_for(out: int, into: int, saving: float) -> int:
     """The rank at which two thin matrices of out x into save this share of its numbers."""
@@ -68,14 +64,19 @@ def decompose(matrix: Float32, rank: int, seen: Float64 | None = None) -> LowRan
     return LowRank(_thin(u[:, :rank] * s[:rank]), _thin(right))
 
 
-def output_error(matrix: Float32, other: Float32, seen: Float64) -> float:
-    """RMS of what rows of these moments give more or less with `other`, against with `matrix`."""
-    wrong = matrix.astype(np.float64) - other
+def output_error(
+    matrix: Float32, other: Float32, seen: Float64, against: Float64 | None = None
+) -> float:
+    """RMS of what rows of these moments give more or less with `other`, against with `matrix`.
+
+    Or against what `matrix` gives rows of other moments, as those around their mean.
+    """
     whole = matrix.astype(np.float64)
+    wrong = whole - other
     lost = np.einsum("oi,ij,oj->", wrong, seen, wrong, optimize=True)
-    return float(
-        np.sqrt(max(0.0, lost) / np.einsum("oi,ij,oj->", whole, seen, whole, optimize=True))
-    )
+    by = seen if against is None else against
+    kept = np.einsum("oi,ij,oj->", whole, by, whole, optimize=True)
+    return float(np.sqrt(max(0.0, lost) / kept)) if kept > 0 else float("inf")
 
 
 def _root(seen: Float64) -> Float64:

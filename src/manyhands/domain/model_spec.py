@@ -234,6 +234,7 @@ LayoutKind = Literal[
     "int8_blocks",
     "int8_tied",
     "int4_blocks",
+    "low_rank",
 ]
 
 
@@ -246,7 +247,8 @@ class TensorSource:
     once a head or group where each has its own three. `columns` is the same of the stored matrix
     transposed. `tied` names the tensor it is shared with: read like `plain`, and an engine that
     already holds that tensor may share it. What the layouts of experts and of others' quantised
-    numbers (`block` is theirs) mean stands in `stored_parts`, our blocks in `weight_format`.
+    numbers (`block` is theirs) mean stands in `stored_parts`, our blocks and low ranks (`of` is the
+    rank) in `weight_format`.
     """
 
     names: tuple[str, ...]
@@ -360,41 +362,3 @@ class ModelSpec:
     def digest(self) -> str:
         """SHA-256 of everything in this spec."""
         return digest("model-spec", self)
-
-
-def kv_elements_per_token(block: BlockSpec | ModuleSpec) -> int:
-    """Numbers kept per token in this block's memory."""
-    if isinstance(block, ModuleSpec):
-        return block.kv
-    attention = block.attention
-    if not attention.causal:
-        return 0
-    if attention.latent is not None:
-        return attention.latent.kv_rank + attention.latent.rope
-    return attention.kv_heads * (attention.head_dim + attention.v_head_dim)
-
-
-def span_elements(spec: ModelSpec, span: Span) -> int:
-    """Weights in a span; one that is tied to another of the span is counted once."""
-    seen: set[tuple[str, ...]] = set()
-    total = 0
-    for layer in spec.layers[span.first : span.last]:
-        for source in layer.tensors.values():
-            if not source.is_tied or source.names not in seen:
-                total += source.elements
-            seen.add(source.names)
-    return total
-
-
-def span_kv_elements(spec: ModelSpec, span: Span) -> int:
-    """Numbers kept per token by the blocks of a span."""
-    parts = (layer.part for layer in spec.layers[span.first : span.last])
-    return sum(
-        kv_elements_per_token(part) for part in parts if isinstance(part, (BlockSpec, ModuleSpec))
-    )
-
-
-def span_state_elements(spec: ModelSpec, span: Span) -> int:
-    """Numbers kept per session, whatever its length, by the blocks of a span."""
-    parts = (layer.part for layer in spec.layers[span.first : span.last])
-    return sum(part.state for part in parts if isinstance(part, ModuleSpec))

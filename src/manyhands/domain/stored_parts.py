@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from manyhands.domain.model_spec import LayoutKind, TensorSource
-from manyhands.domain.weight_format import blocks_of, codes_and_scales
+from manyhands.domain.weight_format import block_parts, blocks_of
 
 MXFP4_BLOCK = 32
 """Numbers that share an exponent."""
@@ -61,7 +61,7 @@ def stored_parts(source: TensorSource) -> tuple[TensorSource, ...]:
         case "fp8_blocks":
             return _weight_and_factors(source)
         case _ if blocks_of(source) is not None:
-            return codes_and_scales(source)
+            return block_parts(source)
         case layout if layout in _ONE_TENSOR or layout in _MXFP4:
             return _stacked(source)
         case _:

@@ -30,19 +30,23 @@ UNIT_BYTES = 128 * 1024
 """About how much of the matrix one unit reads at one row: some microseconds."""
 
 
-class Product(Protocol):
-    """An integer matrix, ready to multiply."""
+class Map(Protocol):
+    """A linear map over integers."""
 
     @property
     def bytes_held(self) -> int:
         """Bytes it takes in memory."""
 
+    def __call__(self, rows: Float32) -> Float32:
+        """[N, in] -> [N, out]."""
+
+
+class Product(Map, Protocol):
+    """One integer matrix, ready to multiply."""
+
     @property
     def outs(self) -> int:
         """Rows of the matrix: numbers of a result."""
-
-    def __call__(self, rows: Float32) -> Float32:
-        """[N, in] -> [N, out]."""
 
     def rows_at(self, places: NDArray[np.int64]) -> Float32:
         """Rows of the matrix itself [len(places), in]: what a table of tokens is asked for."""
@@ -121,6 +125,18 @@ class CompiledProduct:
         )
         scales = self._scales.reshape(self._panels, self._blocks, PANEL)[panel, :, lane]
         return dequantise(WeightBlocks(self._bits, self._width, codes, scales))
+
+
+class ThinProduct:
+    """A matrix of low rank: the right one, then the left one, never multiplied out."""
+
+    def __init__(self, left: Product, right: Product) -> None:
+        self._left, self._right = left, right
+        self.bytes_held = left.bytes_held + right.bytes_held
+
+    def __call__(self, rows: Float32) -> Float32:
+        """[N, in] -> [N, out]."""
+        return self._left(self._right(rows))
 
 
 def laid_out(weights: WeightBlocks) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:

@@ -6,6 +6,7 @@ For both engines: rows come and go as float32 numpy. Knows nothing of layers or 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,8 +14,14 @@ from numpy.typing import NDArray
 
 from manyhands.codec.weight_blocks import Bits, WeightBlocks, dequantise, padded, unpacked
 from manyhands.domain.model_spec import TensorSource
-from manyhands.domain.weight_format import blocks_of, codes_and_scales, dtype_of
-from manyhands.engine.block_linear import CompiledProduct, Product, ReferenceProduct
+from manyhands.domain.weight_format import blocks_of, codes_and_scales, dtype_of, thin_matrices
+from manyhands.engine.block_linear import (
+    CompiledProduct,
+    Map,
+    Product,
+    ReferenceProduct,
+    ThinProduct,
+)
 from manyhands.engine.engine import Weights
 from manyhands.errors import CheckpointError
 
@@ -29,7 +36,7 @@ _BITS: dict[str, Bits] = {"int8": 8, "int4": 4}
 class BlockLinear:
     """Matrices under each other, each in blocks of its own kind, and their biases."""
 
-    def __init__(self, products: Sequence[Product], bias: Float32 | None) -> None:
+    def __init__(self, products: Sequence[Map], bias: Float32 | None) -> None:
         self._products, self._bias = products, bias
         held = sum(product.bytes_held for product in products)
         self.bytes_held = held + (0 if bias is None else bias.nbytes)
@@ -50,14 +57,19 @@ def read_linear(
     bias: Float32 | None,
 ) -> BlockLinear:
     """Matrices [out_i, in] under each other; neighbours of one kind become one product."""
-    groups: list[list[WeightBlocks]] = []
-    for source in matrices:
-        blocks = read_blocks(source, weights)
-        if groups and groups[-1][0].bits == blocks.bits:
-            groups[-1].append(blocks)
+    products: list[Map] = []
+    for layout, group in groupby(matrices, lambda source: source.layout):
+        if layout == "low_rank":
+            products += [_read_thin(source, weights, crew) for source in group]
         else:
-            groups.append([blocks])
-    return BlockLinear([product_of(_stacked(group), crew) for group in groups], bias)
+            blocks = [read_blocks(source, weights) for source in group]
+            products.append(product_of(_stacked(blocks), crew))
+    return BlockLinear(products, bias)
+
+
+def _read_thin(source: TensorSource, weights: Weights, crew: Crew | None) -> Map:
+    left, right = (read_blocks(thin, weights) for thin in thin_matrices(source))
+    return ThinProduct(product_of(left, crew), product_of(right, crew))
 
 
 def product_of(blocks: WeightBlocks, crew: Crew | None) -> Product:
@@ -79,7 +91,10 @@ def read_blocks(source: TensorSource, weights: Weights) -> WeightBlocks:
 
 def read_plain(source: TensorSource, weights: Weights) -> Float32:
     """What a matrix in blocks stands for, as float32."""
-    return dequantise(read_blocks(source, weights))
+    if source.layout != "low_rank":
+        return dequantise(read_blocks(source, weights))
+    left, right = (dequantise(read_blocks(thin, weights)) for thin in thin_matrices(source))
+    return left @ right
 
 
 def _read(part: TensorSource, dtype: str | None, weights: Weights) -> NDArray[np.uint8]:

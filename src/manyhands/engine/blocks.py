@@ -14,7 +14,8 @@ import numpy as np
 
 from manyhands.domain.device import Device
 from manyhands.domain.ids import SessionId, short
-from manyhands.domain.model_spec import Attention, BlockSpec, EmbedSpec, ModelSpec, span_elements
+from manyhands.domain.model_spec import Attention, BlockSpec, EmbedSpec, ModelSpec
+from manyhands.domain.sizes import span_elements
 from manyhands.domain.span import Span
 from manyhands.engine.engine import Chunk, Hidden, Output
 from manyhands.engine.kv_cache import Array, BlockShape, KvCache

@@ -20,7 +20,8 @@ from types import MappingProxyType
 import numpy as np
 
 from manyhands.domain.ids import SessionId
-from manyhands.domain.model_spec import ModelSpec, TensorSource, span_elements
+from manyhands.domain.model_spec import ModelSpec, TensorSource
+from manyhands.domain.sizes import span_elements
 from manyhands.domain.span import Span
 from manyhands.domain.stored_parts import stored_parts
 from manyhands.domain.tensor_frame import DTYPE_BYTES, StoredTensor

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from manyhands.domain.ids import SessionId, short
-from manyhands.domain.model_spec import ModelSpec, span_kv_elements, span_state_elements
+from manyhands.domain.model_spec import ModelSpec
+from manyhands.domain.sizes import span_kv_elements, span_state_elements
 from manyhands.domain.span import Span
 from manyhands.engine.module_memory import KEPT_STATES, Memory, memory_of
 from manyhands.errors import ContextOverflow, ResourceError, SessionUnknown, UserError

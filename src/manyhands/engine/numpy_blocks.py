@@ -59,6 +59,8 @@ from manyhands.errors import BadSetting
 Float32 = NDArray[np.float32]
 Turns = dict[Rope, tuple[Float32, Float32]]
 Linear = Callable[[Float32], Float32]
+Watch = Callable[[Sequence[TensorSource], Float32], None]
+"""Called with the matrices of a product and the rows they are multiplied with."""
 
 
 def load(
@@ -69,18 +71,19 @@ def load(
     kv_bytes: int,
     device: Device | None = None,
     threads: int | None = None,
+    watch: Watch | None = None,
     **options: Any,
 ) -> BlockEngine[Float32]:
     """See engine.Load. `cost_s` counts with `device`; `threads` multiply matrices of integers.
 
-    Raises BadSetting for other options.
+    `watch` sees what plain matrices are multiplied with. Raises BadSetting for other options.
     """
     if options:
         names = ", ".join(options)
-        raise BadSetting(f"numpy_blocks has no option {names}; it has device, threads")
+        raise BadSetting(f"numpy_blocks has no option {names}; it has device, threads, watch")
     check_served(spec, span)
     whole = integers_of(spec, threads)
-    program = _Program(spec, span, weights, whole)
+    program = _Program(spec, span, _Reader(weights, whole, watch))
     kept = np.dtype(np.float32 if whole is None else np.uint16)  # bits of bfloat16
 
     def view(buffer: mmap, offset: int, shape: tuple[int, int, int]) -> Float32:
@@ -122,9 +125,10 @@ class _Linear:
 class _Reader:
     """Takes tensors in as float32 and counts their bytes; shared ones once."""
 
-    def __init__(self, weights: Weights, whole: Integers | None) -> None:
+    def __init__(self, weights: Weights, whole: Integers | None, watch: Watch | None) -> None:
         self._weights = weights
-        self._integers = whole
+        self.integers = whole
+        self._watch = watch
         self.bytes_held = 0
 
     def _held(self, array: Float32) -> Float32:
@@ -135,9 +139,9 @@ class _Reader:
         return self._held(read_float32(source, self._weights))
 
     def table(self, source: TensorSource) -> Float32:
-        if self._integers is None or blocks_of(source) is None:
+        if self.integers is None or blocks_of(source) is None:
             return self._held(read_float32(source, self._weights))
-        table = self._integers.table(source, self._weights)
+        table = self.integers.table(source, self._weights)
         self.bytes_held += table.product.bytes_held
         return cast("Float32", table)  # looked up like an array, and that is all
 
@@ -151,7 +155,7 @@ class _Reader:
 
     def wide_linear(self, matrix: TensorSource, bias: TensorSource | None) -> Linear:
         held = None if bias is None else self.wide(bias)
-        made = _Linear if self._integers is None else RowLinear
+        made = _Linear if self.integers is None else RowLinear
         return made(self.wide(matrix), held)
 
     def linear(
@@ -166,11 +170,20 @@ class _Reader:
                     bias[first : first + matrix.shape[0]] = read_float32(source, self._weights)
                 first += matrix.shape[0]
             self._held(bias)
-        if self._integers is not None and blocks_of(matrices[0]) is not None:
-            linear = self._integers.linear(matrices, self._weights, bias)
+        if self.integers is not None and blocks_of(matrices[0]) is not None:
+            linear = self.integers.linear(matrices, self._weights, bias)
             self.bytes_held += linear.bytes_held - (0 if bias is None else bias.nbytes)
             return linear
-        return _Linear(self._held(stack_float32(matrices, self._weights)), bias)
+        plain = _Linear(self._held(stack_float32(matrices, self._weights)), bias)
+        if self._watch is None:
+            return plain
+        watch = self._watch
+
+        def watched(rows: Float32) -> Float32:
+            watch(matrices, rows)
+            return plain(rows)
+
+        return watched
 
     def linear_of(self, table: Any, bias: TensorSource | None) -> Linear:
         held = None if bias is None else self.vector(bias)
@@ -182,11 +195,8 @@ class _Reader:
 class _Program:
     """See blocks.Program."""
 
-    def __init__(
-        self, spec: ModelSpec, span: Span, weights: Weights, whole: Integers | None
-    ) -> None:
-        reader = _Reader(weights, whole)
-        self._integers = whole
+    def __init__(self, spec: ModelSpec, span: Span, reader: _Reader) -> None:
+        self._integers = reader.integers
         tokens: Float32 | None = None
         self._embed: (
             tuple[EmbedSpec, TextWeights[Float32] | ImageWeights[Float32, Linear]] | None

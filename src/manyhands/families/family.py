@@ -24,7 +24,7 @@ from manyhands.domain.weight_format import (
     converted,
 )
 from manyhands.errors import NotServed, UnknownFamily
-from manyhands.families.values import Config, section, strings, word
+from manyhands.families.values import Config, section, strings, whole, word
 
 _MODEL_TYPE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
@@ -49,7 +49,8 @@ def model_spec(config: Config) -> ModelSpec:
     if form is None:
         return make(config)
     as_published = {**config, "quantization_config": None}
-    return converted(make(as_published), None if form == "bf16" else form)
+    ranks = stored_ranks(config)
+    return converted(make(as_published), None if form == "bf16" else form, ranks)
 
 
 def stored_format(config: Config) -> StoredFormat | None:
@@ -68,6 +69,15 @@ def stored_format(config: Config) -> StoredFormat | None:
         f"the folder was converted to {str(form)[:40]!r}, layout {str(told.get('version'))[:10]}; "
         f"this version reads {', '.join(STORED_FORMATS)} of layout {VERSION}: convert it again"
     )
+
+
+def stored_ranks(config: Config) -> dict[str, int]:
+    """Which matrices of a converted folder are of low rank, by our names, and of which.
+
+    Raises CheckpointError for what is none.
+    """
+    ranks = section(section(config, "quantization_config"), "low_rank")
+    return {name: whole(ranks, name) for name in ranks}
 
 
 def known_families() -> tuple[str, ...]:

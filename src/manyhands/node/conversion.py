@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from manyhands.domain.weight_format import (
 from manyhands.engine.weights import read_float32
 from manyhands.errors import CheckpointError, NotServed, UserError
 from manyhands.families.family import stored_format
+from manyhands.node.thin import Thin, ranks_of
 from manyhands.store.checkpoint import Checkpoint
 from manyhands.store.sentence_form import files_below
 from manyhands.store.weight_writer import Planned, new_folder, write_weights
@@ -49,8 +50,16 @@ _BITS: dict[str, Bits] = {"int8": 8, "int4": 4}
 _WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".gguf", ".index.json", ".h5", ".msgpack")
 
 
-def convert(source: Checkpoint, form: StoredFormat, target: Path, told: Told) -> None:
+def convert(
+    source: Checkpoint,
+    form: StoredFormat,
+    target: Path,
+    told: Told,
+    thin: Mapping[str, Thin] | None = None,
+) -> None:
     """Write the model of `source` as `form` into the new folder `target`, whole or not at all.
+
+    Matrices that are `thin` are written as those, see node/thin.
 
     The tokenizer and every other small file go along. Raises CheckpointError (the target is there,
     the source is converted already, a matrix holds NaN), ResourceError (disk).
@@ -65,7 +74,8 @@ def convert(source: Checkpoint, form: StoredFormat, target: Path, told: Told) ->
             f"{source.folder}: {source.spec.family} has no family file and is run by transformers' "
             "own code, which multiplies no integers; run the model as it was published"
         )
-    spec = converted(source.spec, None if form == "bf16" else form)
+    ranks = ranks_of(thin or {})
+    spec = converted(source.spec, None if form == "bf16" else form, ranks)
     pairs: list[tuple[TensorSource, TensorSource]] = []
     for old, new in zip(source.spec.layers, spec.layers, strict=True):
         pairs += [
@@ -82,16 +92,25 @@ def convert(source: Checkpoint, form: StoredFormat, target: Path, told: Told) ->
 
     def tensors() -> Iterator[Iterable[memoryview]]:
         for old, new in pairs:
-            yield from _parts(source, old, new, kept[id(old)], told)
+            found = (thin or {}).get(new.names[0].removesuffix(".left"))
+            if found is None:
+                yield from _parts(source, old, new, kept[id(old)], told)
+            else:
+                for blocks in (found.left, found.right):
+                    yield (_bytes(packed(blocks)),)
+                    yield (_bytes(blocks.scales),)
 
     with new_folder(target) as folder:
         write_weights(folder, plan, tensors())
         _copy_others(source.folder, folder)
-        config = {
-            **source.config,
-            "quantization_config": {"quant_method": METHOD, "version": VERSION, "format": form},
-        }
+        config = {**source.config, "quantization_config": _described(form, ranks)}
         (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+
+
+def _described(form: StoredFormat, ranks: Mapping[str, int]) -> dict[str, Any]:
+    """What a converted folder's config.json says of itself."""
+    told: dict[str, Any] = {"quant_method": METHOD, "version": VERSION, "format": form}
+    return {**told, "low_rank": dict(ranks)} if ranks else told
 
 
 def _dtype(source: Checkpoint, old: TensorSource, form: StoredFormat) -> str:

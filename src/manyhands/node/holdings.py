@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from manyhands.domain.device import Device
 from manyhands.domain.ids import ModelId, short
-from manyhands.domain.model_spec import span_elements
+from manyhands.domain.sizes import span_elements
 from manyhands.domain.span import Span
 from manyhands.domain.swarm import Holding
 from manyhands.engine.compute import Compute

@@ -22,6 +22,8 @@ from manyhands.domain.model_spec import (
     ModelSpec,
     ModuleSpec,
     Moe,
+)
+from manyhands.domain.sizes import (
     kv_elements_per_token,
     span_elements,
     span_kv_elements,

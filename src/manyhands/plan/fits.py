@@ -11,7 +11,8 @@ from math import ceil
 
 from manyhands.domain.device import Device
 from manyhands.domain.ids import PeerId
-from manyhands.domain.model_spec import ModelSpec, span_elements
+from manyhands.domain.model_spec import ModelSpec
+from manyhands.domain.sizes import span_elements
 from manyhands.domain.swarm import PeerRecord, Swarm
 from manyhands.errors import ResourceError
 from manyhands.plan.cost import MEMORY_SHARE, Cost, memory_bytes, span_s, weight_bytes
