@@ -1,5 +1,7 @@
 """How many numbers spans of a model are, and keep."""
 
+from dataclasses import replace
+
 import pytest
 
 from manyhands.domain.model_spec import (
