@@ -7,7 +7,7 @@ from rich.console import Console
 
 import tiny
 from manyhands.cli.bench_run import run_bench, show
-from manyhands.errors import CheckpointError
+from manyhands.errors import CheckpointError, NotServed
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +35,13 @@ def test_it_is_shown_within_80_columns(report):
     assert max(map(len, lines)) <= 80
     assert any(line.startswith("answer") for line in lines)
     assert any("predicted" in line for line in lines)
+
+
+def test_what_answers_with_no_text_is_refused_before_anything_is_measured(tmp_path):
+    told = []
+    with pytest.raises(NotServed, match=r"is an encoder.*hands serve"):
+        run_bench(tiny.make("bert", tmp_path), told=told.append)
+    assert not told
 
 
 def test_a_folder_without_a_model_is_refused_before_anything_is_measured(tmp_path):

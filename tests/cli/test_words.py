@@ -12,6 +12,7 @@ from manyhands.cli.words import (
     check_fits,
     cost_of,
     device_here,
+    engine_for,
     planned_tokens,
     read_size,
     read_span,
@@ -21,6 +22,7 @@ from manyhands.domain.span import Span
 from manyhands.errors import ResourceError, UserError
 from manyhands.node.model import Model
 from manyhands.plan.cost import fits
+from manyhands.store.builtin import storyteller_folder
 from node_cases import PROFILE
 from small_swarms import MODEL, device, model
 
@@ -128,3 +130,11 @@ def test_what_does_not_fit_is_refused_with_what_would(memory, first, data):
 )
 def test_sizes_are_told_as_people_read_them(size, text):
     assert as_size(size) == text
+
+
+def test_our_own_small_model_runs_in_numpy_unless_something_else_is_asked(tmp_path):
+    ours = storyteller_folder()
+    assert engine_for(ours, "auto") == "numpy"
+    assert engine_for(ours, "torch") == "torch"
+    assert engine_for(ours, "auto", "bf16") == "auto"
+    assert engine_for(tmp_path, "auto") == "auto"

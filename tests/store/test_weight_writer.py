@@ -87,7 +87,7 @@ def test_leftovers_of_a_killed_process_go_and_those_of_a_living_one_stay(tmp_pat
 def test_a_disk_that_is_too_small_is_told_before_anything_is_written(tmp_path):
     plan = [Planned("huge", "F32", (2**40, 2**10))]
     with (
-        pytest.raises(ResourceError, match="GB free, the weights take"),
+        pytest.raises(ResourceError, match="MB free, the weights take"),
         new_folder(tmp_path / "m") as folder,
     ):
         write_weights(folder, plan, pieces([]))

@@ -11,11 +11,15 @@ def bench(folder: str, *, rounds: int, as_json: bool) -> None:
     from rich.console import Console
 
     from manyhands.cli.bench_run import as_data, run_bench, show
+    from manyhands.cli.words import engine_for
     from manyhands.store.builtin import folder_of
 
     notes = Console(stderr=True)
     with notes.status("starting") as status:
-        report = run_bench(folder_of(folder), rounds=rounds, told=status.update)
+        place = folder_of(folder)
+        report = run_bench(
+            place, rounds=rounds, engine=engine_for(place, "auto"), told=status.update
+        )
     if as_json:
         sys.stdout.write(json.dumps({"event": "bench", **as_data(report)}) + "\n")
     else:

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from manyhands.cli.machine import machine_lines
+from manyhands.cli.words import check_speaks
 from manyhands.domain.ids import SessionId
 from manyhands.domain.model_spec import ModelSpec
 from manyhands.domain.work import Sampling, Want
@@ -25,7 +26,7 @@ from manyhands.engine import choice
 from manyhands.engine.engine import Chunk, Engine
 from manyhands.engine.measure import Measured, measure, names
 from manyhands.engine.sampler import draw
-from manyhands.errors import ResourceError
+from manyhands.errors import NotServed, ResourceError
 from manyhands.plan.cost import Cost, kv_bytes
 from manyhands.plan.fits import fit, prompt_tok_s
 from manyhands.store.checkpoint import Checkpoint
@@ -78,6 +79,12 @@ def run_bench(
     checkpoint = Checkpoint.open(folder, choice.spec_of)
     checkpoint.check()
     spec = checkpoint.spec
+    check_speaks(spec, checkpoint.folder)
+    if spec.source:
+        raise NotServed(
+            f"{checkpoint.folder} is an encoder-decoder; what is measured here is going on with "
+            "a text: `hands serve` it and ask /v1/completions"
+        )
     kind = choice.choose(engine, dtype, threads, spec, checkpoint.read)
     name, computed = names(kind)
     told("measuring this machine")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from manyhands.cli.console import Console
 from manyhands.cli.keys import key_presses
 from manyhands.cli.machine import as_data, machine_report, show
-from manyhands.cli.words import as_size, check_fits, device_here, engine_for
+from manyhands.cli.words import as_size, check_fits, check_speaks, device_here, engine_for
 from manyhands.domain.ids import PeerId, short
 from manyhands.domain.settings import Settings
 from manyhands.domain.span import Span, even_cuts
@@ -72,6 +72,7 @@ async def demo(console: Console, options: DemoOptions, settings: Settings) -> No
     _check(options)
     folder = folder_of(options.model)
     opened = open_model(folder, settings, engine=engine_for(folder, "auto"))
+    check_speaks(opened.model.spec, folder)
     spans = even_cuts(len(opened.model.spec.layers), options.peers)
     check_fits(opened.model, opened.model.spec.span, device_here(None), settings)
     with private_folder() as homes, Home(homes / "owner") as home:

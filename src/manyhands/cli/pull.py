@@ -61,9 +61,12 @@ def pull(console: Console, options: PullOptions) -> None:
     console.event("converted", **facts, after_bytes=after, low_rank=ranks_of(thin))
     if options.budget is not None:
         console.say(_told_of(thin))
+    verb = "run" if made.spec.keeps_memory and made.spec.answers == "lm" else "serve"
     console.say(
-        f"{target}: {as_size(after)} in place of {as_size(before)}. Run it: hands run {target}"
+        f"{target}: {as_size(after)} in place of {as_size(before)}. Run it: hands {verb} {target}"
     )
+    if form != "bf16":
+        console.say("Trying the kernels for it on this processor, the first time some seconds …")
     if form != "bf16" and not kernels_serve():
         console.say("Numba would make it quick: pip install -e '.[fast]' in your clone.")
 

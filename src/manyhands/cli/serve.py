@@ -92,7 +92,7 @@ async def serve(
     opened = open_model(
         folder,
         settings,
-        engine=engine_for(folder, options.engine),
+        engine=engine_for(folder, options.engine, options.dtype),
         dtype=options.dtype,
         threads=options.threads,
     )

@@ -15,7 +15,7 @@ from manyhands.domain.model_spec import ModelSpec
 from manyhands.domain.settings import Settings
 from manyhands.domain.span import Span
 from manyhands.engine.choice import this_device
-from manyhands.errors import ResourceError, UserError
+from manyhands.errors import NotServed, ResourceError, UserError
 from manyhands.net.hosts import is_every_address
 from manyhands.node.model import Model
 from manyhands.plan.cost import Cost, fits, memory_bytes
@@ -69,10 +69,19 @@ def check_host(host: str, public_host: str | None) -> None:
         )
 
 
-def engine_for(folder: Path, engine: str) -> str:
+def engine_for(folder: Path, engine: str, dtype: str = "auto") -> str:
     """`engine`, but for the small model of ours: numpy, which starts at once and is as fast."""
     is_ours = folder.resolve() == storyteller_folder().resolve()
-    return "numpy" if engine == "auto" and is_ours else engine
+    return "numpy" if engine == dtype == "auto" and is_ours else engine
+
+
+def check_speaks(spec: ModelSpec, folder: Path) -> None:
+    """Raise NotServed for a model that answers with no text."""
+    if not spec.keeps_memory or spec.answers != "lm":
+        raise NotServed(
+            f"{folder} is an encoder and goes on with no text: `hands serve` it and ask "
+            "/v1/embeddings"
+        )
 
 
 def cost_of(model: Model) -> Cost:

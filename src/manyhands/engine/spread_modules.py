@@ -169,7 +169,7 @@ def _names(spine: Spine, shapes: Mapping[str, Any]) -> list[tuple[Any, list[str]
 def identity(spine: Spine) -> str:
     """A name for the module, from its class, its weights' names and some of their numbers."""
     told = {
-        name: [list(weight.shape), float(weight.double().sum()) if weight.numel() else 0.0]
+        name: [list(weight.shape), float(weight.detach().double().sum()) if weight.numel() else 0.0]
         for name, weight in spine.module.named_parameters()
     }
     return digest("spread-module", [type(spine.module).__name__, repr(told)])

@@ -86,7 +86,7 @@ def write_weights(
     free, due = shutil.disk_usage(folder).free, sum(tensor.size_bytes for tensor in plan)
     if due > free:
         raise ResourceError(
-            f"{folder.parent} has {free / 1e9:.1f} GB free, the weights take {due / 1e9:.1f} GB; "
+            f"{folder.parent} has {free / 1e6:,.0f} MB free, the weights take {due / 1e6:,.0f} MB; "
             "free some, or name another disk"
         )
     given = iter(tensors)
