@@ -46,7 +46,7 @@ SMALLER = 32
 """What contexts and prompts are divided by to try the script."""
 
 DEEP_FORMS = ("bf16", "int8")
-"""Keys and values are 16 bits with the one and 32 with the other."""
+"""Keys and values are 16 bits with both; weights, beside which they are read, half as many."""
 
 NARROW = {
     "vocab_size": 256, "hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 24,

@@ -83,6 +83,22 @@ def test_the_child_notices_wrong_products(monkeypatch):
     assert not compiled_child.products_are_right(crew)
 
 
+@pytest.mark.parametrize("form", [np.float32, np.uint16])
+def test_the_child_notices_attention_that_is_wrong_in_one_form(monkeypatch, form):
+    if not HAS_NUMBA:
+        pytest.skip("numba is not installed")
+    from manyhands.engine import compiled_child
+
+    crew, right = new_crew(2), compiled_child.attend
+
+    def wrong(queries, keys, *rest):
+        return right(queries, keys, *rest) + np.float32(1e-4 if keys.dtype == form else 0)
+
+    assert compiled_child.attention_is_right(crew)
+    monkeypatch.setattr(compiled_child, "attend", wrong)
+    assert not compiled_child.attention_is_right(crew)
+
+
 def test_a_crew_has_a_thread_for_each_processor_unless_told():
     if not HAS_NUMBA:
         pytest.skip("numba is not installed")

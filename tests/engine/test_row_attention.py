@@ -89,3 +89,13 @@ def test_scores_that_differ_by_far_give_the_best_keys_value_and_no_nan(crew):
     query = 1e4 * keys[0, 200]
     got = attend(query[None, None], keys, values, 299, spec, None, crew)
     np.testing.assert_array_equal(got[0, 0], values[0, (keys[0] @ query).argmax()])
+
+
+def test_a_key_or_a_query_that_is_no_number_is_not_hidden(crew, keep):
+    spec = FORMS["groups"]
+    queries, keys, values, _ = case(spec, 40, 3)
+    keys[0, 17, 5], queries[1, 3, 2] = np.nan, np.nan
+    got = attend(queries, keep(keys), keep(values), 40, spec, None, crew)
+    is_nan = np.zeros(got.shape, bool)
+    is_nan[:, :2], is_nan[1, 3] = True, True  # the first key's heads, and that query's
+    np.testing.assert_array_equal(np.isnan(got), is_nan)

@@ -160,6 +160,17 @@ def test_nothing_is_kept_of_a_model_that_keeps_no_memory():
     on_a_small_peer(test, encoder, keep_s=120.0)
 
 
+def test_nothing_is_kept_of_a_model_whose_prompts_are_read_whole():
+    async def test(bench):
+        await bench.opened(asks(0, 4, prompt_length=150))
+        await said(bench, 0, 150)
+        await ended(bench, 0)
+        assert (bench.worker.memories.kept(), room(bench)) == ([], ROOM)
+
+    reader = replace(SERVED, spec=replace(LONG, source=256))
+    on_a_small_peer(test, reader, keep_s=120.0)
+
+
 def test_what_is_kept_of_one_owner_is_no_other_s_beginning():
     async def test(bench):
         await bench.opened(asks(0, 4))

@@ -181,3 +181,4 @@ def test_chunks_are_whole_but_the_last(first, last, size, expected) -> None:
 )
 def test_a_source_is_one_chunk(first, expected) -> None:
     assert list(chunks(first, 8, 2, source=5)) == expected
+    assert list(chunks(first, min(first + 1, 8), 2, source=5))[-1][1] == min(first + 1, 8)

@@ -83,7 +83,8 @@ def _folded(builder: Builder, vector: Value, lanes: int, join: Any) -> list[Valu
 
 
 def exponential(builder: Builder, power: Value) -> Value:
-    """Powers of e to 16 numbers that are 0 or less, to about 2 units in the last place."""
+    """Powers of e to 16 numbers that are 0 or less or NaN, to about 2 units in the last place."""
+    is_nan, given = builder.fcmp_unordered("uno", power, power), power
     is_in = builder.fcmp_ordered(">=", power, constant(_FLOATS, _LEAST))
     power = builder.select(is_in, power, constant(_FLOATS, 0.0))
     halved = builder.fsub(
@@ -98,7 +99,8 @@ def exponential(builder: Builder, power: Value) -> Value:
         result = _fused(builder, result, rest, constant(_FLOATS, factor))
     scale = builder.shl(builder.add(whole, constant(_I32S, 127)), constant(_I32S, 23))
     result = builder.fmul(result, builder.bitcast(scale, _FLOATS))
-    return builder.select(is_in, result, constant(_FLOATS, 0.0))
+    result = builder.select(is_in, result, constant(_FLOATS, 0.0))
+    return builder.select(is_nan, given, result)
 
 
 def _fused(builder: Builder, one: Value, other: Value, total: Value) -> Value:

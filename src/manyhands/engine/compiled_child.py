@@ -13,7 +13,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from manyhands.codec.weight_blocks import quantise
+from manyhands.codec.weight_blocks import quantise, widened
 from manyhands.domain.model_spec import Attention
 from manyhands.engine import numpy_math
 from manyhands.engine.block_linear import CompiledProduct, ReferenceProduct
@@ -22,7 +22,7 @@ from manyhands.engine.compiled import kept_here
 with kept_here():
     from manyhands.engine import block_kernels
     from manyhands.engine.crew import Crew
-from manyhands.engine.row_attention import attend
+from manyhands.engine.row_attention import Kept, attend, kept
 
 SHAPES = ((48, 64), (40, 96), (100, 70))
 """Outputs and inputs: whole panels and blocks, and cut ones."""
@@ -60,17 +60,26 @@ def products_are_right(crew: Crew) -> bool:
 
 
 def attention_is_right(crew: Crew) -> bool:
-    """True when attention agrees with numpy's, and a query by itself with it among others."""
-    for window, sinks, causal in ((None, False, True), (30, True, True), (30, False, False)):
-        spec = Attention(4, 2, 32, 80, 32**-0.5, causal, window=window, sinks=sinks)
-        beside = numbers(9, 6, 32)  # as torch gives them: with the keys behind them
-        queries, keys, values = beside[:, :4].copy(), numbers(2, 309, 32), numbers(2, 309, 80)
-        sink = numbers(4) if sinks else None
-        together = attend(queries, keys, values, 300, spec, sink, crew)
+    """True when attention agrees with numpy's, and a query by itself with it among others.
+
+    Groups of two heads and of one make tiles of four, two and one queries; keys and values are
+    float32 and bfloat16.
+    """
+    forms = ((None, False, True), (30, True, True), (30, False, False))
+    for (window, sinks, causal), heads, halved in product(forms, (4, 2), (False, True)):
+        spec = Attention(heads, 2, 32, 96, 32**-0.5, causal, window=window, sinks=sinks)
+        beside = numbers(9, heads + 2, 32)  # as torch gives them: with the keys behind them
+        queries, keys, values = beside[:, :heads].copy(), numbers(2, 309, 32), numbers(2, 309, 96)
+        sink = numbers(heads) if sinks else None
+        known: tuple[Kept, Kept] = (keys, values)
+        if halved:
+            known = kept(keys), kept(values)
+            keys, values = widened(kept(keys)), widened(kept(values))
+        together = attend(queries, *known, 300, spec, sink, crew)
         expected = numpy_math.attend(queries, keys, values, 300, spec, sink)
-        seen = 304 if causal else 309
-        alone = attend(queries[3:4], keys[:, :seen], values[:, :seen], 303, spec, sink, crew)
-        some = attend(beside[:4, :4], keys[:, :seen], values[:, :seen], 300, spec, sink, crew)
+        seen = [each[:, : 304 if causal else 309] for each in known]
+        alone = attend(queries[3:4], seen[0], seen[1], 303, spec, sink, crew)
+        some = attend(beside[:4, :heads], seen[0], seen[1], 300, spec, sink, crew)
         is_same = np.array_equal(alone[0], together[3]) and np.array_equal(some, together[:4])
         if np.abs(together - expected).max() > 1e-5 or not is_same:
             return False

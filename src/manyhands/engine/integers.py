@@ -29,6 +29,7 @@ Float32 = NDArray[np.float32]
 ARITHMETIC = 4
 """Names this arithmetic. Raise it with every change that can change a bit of a result.
 2: attention of queries that share keys. 3: torch's activations in whole vectors.
+4: keys and values kept in bfloat16.
 """
 
 ENGINES = ("numpy", "torch")

@@ -84,14 +84,14 @@ def load(
     check_served(spec, span)
     whole = integers_of(spec, threads)
     program = _Program(spec, span, _Reader(weights, whole, watch))
-    kept = np.dtype(np.float32 if whole is None else np.uint16)  # bits of bfloat16
+    form = np.dtype(np.float32 if whole is None else np.uint16)  # bits of bfloat16
 
     def view(buffer: mmap, offset: int, shape: tuple[int, int, int]) -> Float32:
         count = math.prod(shape)
-        flat = np.frombuffer(buffer, kept, count, offset) if count else np.empty(0, kept)
+        flat = np.frombuffer(buffer, form, count, offset) if count else np.empty(0, form)
         return flat.reshape(shape)
 
-    cache = KvCache(kv_bytes, kept.itemsize, spec.context, view)
+    cache = KvCache(kv_bytes, form.itemsize, spec.context, view)
     return BlockEngine(spec, span, program, cache, device)
 
 

@@ -67,8 +67,6 @@ def attend(
     lies = *_place(keys), *_place(values)
     parts = np.array([[0, queries.shape[0], position, *lies, around, 0]])
     out = np.empty((queries.shape[0], spec.heads, width), np.float32)
-    if spec.kv_heads == 1 and spec.heads % LEAST_ROWS == 0:  # as several, so that threads share it
-        spec = replace(spec, kv_heads=spec.heads // LEAST_ROWS)
     given = _by_lanes(queries, (LANES, 2)) if halved else queries
     attend_parts(crew, given, out, parts, spec, sinks, halved=halved)
     return _by_lanes(out, (2, LANES)) if halved else out
@@ -90,6 +88,9 @@ def attend_parts(
     are bfloat16, and every 32 numbers of queries and `out` have the even ones first. They
     must stay where they are until it returns.
     """
+    if spec.kv_heads == 1 and spec.heads % LEAST_ROWS == 0:  # as several, so that threads share it
+        spec = replace(spec, kv_heads=spec.heads // LEAST_ROWS)
+        parts[:, (4, 7)] = 0  # bytes from head to head
     seen = int((parts[:, 1] + parts[:, 2]).max())
     seen = seen if spec.window is None else min(spec.window, seen)
     groups = spec.heads // spec.kv_heads
@@ -125,7 +126,7 @@ def _by_lanes(rows: Float32, sides: tuple[int, int]) -> Float32:
 def _place(array: Kept) -> tuple[int, int, int]:
     """Where [K, L, W] lies: address, bytes from head to head, bytes from token to token."""
     head, token, _ = array.strides
-    return array.ctypes.data, head if array.shape[0] > 1 else 0, token
+    return array.ctypes.data, head, token
 
 
 def _one_by_one(

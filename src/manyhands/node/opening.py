@@ -22,7 +22,7 @@ from manyhands.node.memories import Memories
 from manyhands.node.peers import Clock
 from manyhands.node.rules import Rules
 from manyhands.node.stage import Journal, StageMemory
-from manyhands.plan.prefix import SHARED_TOKENS
+from manyhands.plan.prefix import SHARED_TOKENS, may_share
 
 MOST_LEASES = 10
 """Nobody may ask for a lease of more than this many of our own."""
@@ -110,8 +110,9 @@ class Opening:
 
     async def end(self, memory: StageMemory) -> None:
         """Its owner has closed the session: keep what others may begin with, free the rest."""
-        keep_s = self._settings.keep_s
-        if keep_s == 0 or memory.length < SHARED_TOKENS or not memory.keeps_journal:
+        keep_s, limit = self._settings.keep_s, memory.context_limit
+        can_share = may_share(self._holdings.model(memory.model).spec, limit, limit)
+        if keep_s == 0 or memory.length < SHARED_TOKENS or not can_share:
             await self.forget(memory)
             return
         engine = self._memories.engine(memory)

@@ -140,7 +140,7 @@ def replays(lengths: Sequence[int], position: int) -> tuple[ReplaySpan, ...]:
 def chunks(first: int, last: int, size: int, source: int = 0) -> Iterator[tuple[int, int]]:
     """[first, last) in runs of at most `size`, but for a source, which is one run, the first."""
     if first < source:
-        yield first, source
+        yield first, min(source, last)
     for start in range(max(first, source), last, size):
         yield start, min(start + size, last)
 
