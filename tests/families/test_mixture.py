@@ -102,3 +102,11 @@ def test_deepseek_keeps_a_seventieth_of_what_its_heads_would():
     latent = kv_elements_per_token(model_spec(_DEEPSEEK).blocks[0])
     assert latent == 512 + 64
     assert 128 * (192 + 128) / latent > 70
+
+
+def test_mixtral_turns_positions_by_a_million_where_its_config_does_not_say():
+    said = {**_MIXTRAL, "rope_theta": 1e6}
+    scaled = {"rope_scaling": {"rope_type": "linear", "factor": 3.0}}
+    for config in ({}, scaled):
+        assert model_spec({**_MIXTRAL, **config}).blocks == model_spec({**said, **config}).blocks
+    assert model_spec(_MIXTRAL).blocks != model_spec({**_MIXTRAL, "rope_theta": 1e4}).blocks

@@ -20,7 +20,9 @@ NAMES = Names(path="block_sparse_moe", gate="w1", up="w3", down="w2")
 
 def spec(config: Config) -> ModelSpec:
     """A Mixtral. Every block is a mixture; a `sliding_window` holds for all of them."""
-    config = with_defaults(config, rms_norm_eps=1e-5, num_local_experts=8, num_experts_per_tok=2)
+    config = with_defaults(
+        config, rms_norm_eps=1e-5, num_local_experts=8, num_experts_per_tok=2, rope_theta=1e6
+    )
     has_window = config.get("sliding_window") is not None
     window = whole(config, "sliding_window", most=2**31) if has_window else None
     dense = build(standard(config, "mixtral", windows=(window,) * block_count(config)))
