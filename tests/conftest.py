@@ -6,6 +6,8 @@ import signal
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+from manyhands.engine.compiled import kernels_serve
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: test workers share the cores
 
 # Started in the background of a shell we would ignore Ctrl-C, and so would all that tests start.
@@ -19,3 +21,8 @@ hypothesis_settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 hypothesis_settings.load_profile("house")
+
+
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):
+        kernels_serve()  # compiles them the first time: before workers start, and in no test's time
