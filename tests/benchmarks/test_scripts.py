@@ -61,6 +61,7 @@ def test_many_sessions_are_measured_and_their_texts_part_at_near_ties_only():
     assert all(gap < NEAR_TIE for gap in parted)
 
 
+@pytest.mark.slow
 def test_the_whole_bench_measures_every_part_and_draws_it(tmp_path):
     quick = (*ONE_ROUND, "--threads", "1", "--forms", "bf16", "int8")
     printed = run("bench", *quick, "--to", str(tmp_path))

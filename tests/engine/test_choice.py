@@ -110,7 +110,7 @@ def test_a_model_in_integers_may_be_named_by_its_format_and_takes_threads(tmp_pa
     for dtype in ("auto", "int8"):
         kind = choice.choose(engine, dtype, 2, made.spec, made.read)
         assert kind.profile("id").kernels.startswith(f"{engine}-int8")
-        assert kind.bytes_per_kv == 4
+        assert kind.bytes_per_kv == 2
         assert 1.06 < kind.bytes_per_number < 1.1
         assert kind.load(made.spec.span, 1 << 20).weight_bytes > 0
     for wrong in ("int4", "bf16"):

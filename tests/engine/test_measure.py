@@ -47,7 +47,7 @@ def child(tmp_path):
 @pytest.mark.parametrize("engine", ["numpy", "torch"])
 def test_a_weight_format_is_measured_as_it_would_run(engine, form):
     got = measure(engine, dtype=form, threads=1, weight_bytes=FEW_BYTES)
-    assert (got.engine, got.dtype, got.bytes_per_kv) == (engine, form, 4.0)
+    assert (got.engine, got.dtype, got.bytes_per_kv) == (engine, form, 2.0)
     assert got.bytes_per_number == pytest.approx({"int8": 1.0625, "int4": 0.5625}[form], rel=0.03)
 
 

@@ -121,7 +121,9 @@ def kernel_folder() -> Path:
         named.update(f"{word} {version(word)}\n".encode())
     named.update(f"{_processor()} {config.CPU_NAME} {config.CPU_FEATURES}\n".encode())
     for source in _SOURCES:
-        named.update((Path(__file__).parent / f"{source}.py").read_bytes())
+        file = Path(__file__).parent / f"{source}.py"
+        # numba takes what it kept for stale where the file is another, be its text the same
+        named.update(f"{file} {file.stat().st_mtime_ns}\n".encode() + file.read_bytes())
     return Path(platformdirs.user_cache_dir("manyhands")) / "kernels" / named.hexdigest()[:16]
 
 
