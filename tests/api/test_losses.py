@@ -107,8 +107,8 @@ def test_when_nobody_can_stand_in_the_stream_ends_with_an_error(llama, undisturb
 def test_a_client_that_leaves_ends_its_answer_at_every_stage(served, http):
     with http.stream("POST", "/v1/chat/completions", json=ENDLESS) as response:
         next(response.iter_lines())
-        assert served.sessions() > 0
-        assert held(served) > 0
+        # its first line may be out before a stage holds anything
+        served.run(served.until(lambda: served.sessions() > 0 and held(served) > 0))
     served.run(served.until(lambda: served.sessions() == 0 and held(served) == 0))
 
 
