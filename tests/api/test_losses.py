@@ -105,10 +105,11 @@ def test_when_nobody_can_stand_in_the_stream_ends_with_an_error(llama, undisturb
 
 
 def test_a_client_that_leaves_ends_its_answer_at_every_stage(served, http):
+    # looked for from the beginning: the first line may be out before a stage holds anything
+    watching = served.begin(served.until(lambda: served.sessions() > 0 and held(served) > 0))
     with http.stream("POST", "/v1/chat/completions", json=ENDLESS) as response:
         next(response.iter_lines())
-        # its first line may be out before a stage holds anything
-        served.run(served.until(lambda: served.sessions() > 0 and held(served) > 0))
+        watching.result(DEADLINE_S)
     served.run(served.until(lambda: served.sessions() == 0 and held(served) == 0))
 
 
