@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,13 @@ def pull(console: Console, options: PullOptions) -> None:
     console.say(
         f"{target}: {as_size(after)} in place of {as_size(before)}. Run it: hands {verb} {target}"
     )
-    if form != "bf16":
-        console.say("Trying the kernels for it on this processor, the first time some seconds …")
-    if form != "bf16" and not kernels_serve():
+    if form == "bf16":
+        return
+    if find_spec("numba") is None:
         console.say("Numba would make it quick: pip install -e '.[fast]' in your clone.")
+        return
+    console.say("Trying the kernels for it on this processor, the first time some seconds …")
+    kernels_serve()
 
 
 @contextmanager
