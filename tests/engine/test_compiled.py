@@ -1,5 +1,6 @@
 """Kernels that crash, hang or give other numbers in the child are never used here."""
 
+import subprocess
 import sys
 
 import numpy as np
@@ -104,3 +105,37 @@ def test_a_crew_has_a_thread_for_each_processor_unless_told():
         pytest.skip("numba is not installed")
     assert new_crew(None).threads == processors() >= 1
     assert new_crew(3).threads == 3
+
+
+FIRST_STEPS = """
+import numba, sys
+from manyhands.domain.ids import SessionId
+from manyhands.domain.settings import Settings
+from manyhands.engine.engine import Chunk
+from manyhands.node.opened import open_model
+from manyhands.store.builtin import storyteller_folder
+
+def loaded():
+    from manyhands.engine import block_kernels, crew
+    words = [word for part in (block_kernels, crew) for word in vars(part).values()]
+    ours = {id(word): word for word in words if isinstance(word, numba.core.dispatcher.Dispatcher)}
+    return sum(len(word.signatures) for word in ours.values())
+
+model = open_model(storyteller_folder(), Settings(), engine="torch", dtype="bf16", threads=2).model
+engine = model.load(model.spec.span)
+before = loaded()
+name = SessionId("0" * 32)
+engine.open(name, 64)
+engine.step([Chunk(name, 0, tuple(range(40)), None, (39,))])
+engine.step([Chunk(name, 40, (7,), None, (0,))])
+print(before, loaded())
+"""
+
+
+def test_a_loaded_engine_waits_for_no_kernel_in_its_first_step():
+    pytest.importorskip("numba")
+    pytest.importorskip("torch")
+    ran = subprocess.run(child(FIRST_STEPS), capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    before, after = map(int, ran.stdout.split())
+    assert before == after > 0

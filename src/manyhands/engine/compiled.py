@@ -21,7 +21,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import platformdirs
+
+from manyhands.codec.weight_blocks import quantise
+from manyhands.domain.model_spec import Attention
 
 if TYPE_CHECKING:
     from manyhands.engine.crew import Crew
@@ -52,7 +56,25 @@ def new_crew(threads: int | None) -> Crew | None:
         from manyhands.engine import block_kernels
         from manyhands.engine.crew import Crew
 
-    return Crew(processors() if threads is None else threads, block_kernels)
+        crew = Crew(processors() if threads is None else threads, block_kernels)
+        _rehearse(crew)
+    return crew
+
+
+def _rehearse(crew: Crew) -> None:
+    """Use every kernel once: fetching them from the disk takes longer than many a step.
+
+    0.3 s were felt by whoever waited for a stand-in's first answer.
+    """
+    from manyhands.engine.block_linear import CompiledProduct
+    from manyhands.engine.row_attention import attend, kept
+
+    spec = Attention(1, 1, 32, 32, 1.0)
+    row = np.zeros((1, 1, 32), np.float32)
+    for known in (row, kept(row)):
+        attend(row, known, known, 0, spec, None, crew)
+    CompiledProduct(quantise(row[0], 8), crew)(row[0])
+    CompiledProduct(quantise(row[0], 4), crew)(row[0])
 
 
 def processors() -> int:

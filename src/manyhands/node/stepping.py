@@ -157,11 +157,12 @@ class Stepping:
         if error is not None:
             refuse(self._send, memory.owner, one.step, error)
             return
-        memory.commit(one.step, outcome.rows)
-        try:
+        try:  # first, since the next stage waits for it and nobody for what we note ourselves
             self._pass_on(one, outcome, (*one.step.compute_s, spent_s))
         except ProtocolError as unsendable:  # too large for a frame, say
             refuse(self._send, memory.owner, one.step, unsendable)
+        finally:
+            memory.commit(one.step, outcome.rows)
 
     def _over_budget(self, size_bytes: int) -> ResourceError | None:
         budget_bytes = self._settings.journal_bytes
@@ -183,8 +184,8 @@ class Stepping:
         if outcome.result is not None:
             self._send(memory.owner, replace(outcome.result, compute_s=spent_s))
         elif step.stage >= step.through:  # the end of a replay
-            replayed = Replayed(memory.session, memory.epoch, memory.stage, memory.length)
-            self._send(memory.owner, replayed)
+            length = step.position + len(step.token_ids)
+            self._send(memory.owner, Replayed(memory.session, memory.epoch, memory.stage, length))
         elif following is not None:
             onward = replace(  # side tensors are for the first stage: what is needed is in its rows
                 step, stage=step.stage + 1, tensor=outcome.rows, side={}, compute_s=spent_s

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from manyhands.domain.ids import SessionId
 from manyhands.node.peers import Clock
-from manyhands.plan.batching import Waiting, patience_s, together
+from manyhands.plan.batching import SHORT_TOKENS, Waiting, patience_s, together
 
 T = TypeVar("T")
 
@@ -104,13 +104,15 @@ class Turns(Generic[T]):
         """Take out what is to be computed now, together; `engine` numbers who computes a place."""
         places = [place for place, row in self._rows.items() if row.items]
         heads = [self._rows[place].items[0] for place in places]
-        waiting = [
-            Waiting(engine(place), head.tokens, self._rows[place].turn, head.is_behind_chunk)
-            for place, head in zip(places, heads, strict=True)
-        ]
-        chosen = together(waiting, self._most_tokens)
+        chosen = [0]
+        if len(places) > 1:  # who is alone, mostly, is not kept waiting for the choice
+            waiting = [
+                Waiting(engine(place), head.tokens, self._rows[place].turn, head.is_behind_chunk)
+                for place, head in zip(places, heads, strict=True)
+            ]
+            chosen = together(waiting, self._most_tokens)
         self._turn += 1
-        self._runs_chunk = any(not waiting[number].is_short for number in chosen)
+        self._runs_chunk = any(heads[number].tokens > SHORT_TOKENS for number in chosen)
         for head in heads:
             head.is_behind_chunk = head.is_behind_chunk or self._runs_chunk
         taken: list[tuple[Place, T]] = []
