@@ -22,6 +22,8 @@ from manyhands.domain.messages import (
     Hello,
     LinkLost,
     Message,
+    Probe,
+    Probed,
     Ready,
     Refused,
     Renew,
@@ -33,7 +35,7 @@ from manyhands.domain.messages import (
 )
 from manyhands.domain.profile import Profile
 from manyhands.domain.span import Span
-from manyhands.domain.swarm import Holding, PeerRecord
+from manyhands.domain.swarm import Holding, LinkTo, PeerRecord
 from manyhands.domain.tensor_frame import TensorFrame
 from manyhands.domain.work import (
     MOST_TOP_N,
@@ -70,6 +72,7 @@ RECORD = PeerRecord(
     holdings=(Holding(MODEL, Span(0, 2), "ready"), Holding(MODEL, Span(0, 5), "stored")),
     room_bytes=2**30,
     queue_s=0.25,
+    links=(LinkTo(BEN, 0.001, 1.25e8),),
 )
 
 EXAMPLES: tuple[Message, ...] = (
@@ -142,6 +145,8 @@ EXAMPLES: tuple[Message, ...] = (
     Renew(SESSION),
     SessionClose(SESSION),
     Announce((SignedRecord(RECORD, "5a" * 64),)),
+    Probe(7, TensorFrame("fp32", (1, 2), bytes(8))),
+    Probed(7),
 )
 
 

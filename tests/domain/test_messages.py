@@ -15,6 +15,8 @@ from manyhands.domain.messages import (
     CREDITED,
     Announce,
     Message,
+    Probe,
+    Probed,
     Replay,
     Rewire,
     SessionMessage,
@@ -30,8 +32,13 @@ PARTS = {SignedRecord}
 """Classes of messages.py that travel within messages only."""
 
 
-def test_every_message_class_is_in_exactly_one_of_stream_session_and_directory():
-    unions = [set(get_args(StreamMessage)), set(get_args(SessionMessage)), {Announce}]
+def test_every_message_class_is_of_exactly_one_kind():
+    unions = [
+        set(get_args(StreamMessage)),
+        set(get_args(SessionMessage)),
+        {Announce},
+        {Probe, Probed},
+    ]
     for number, union in enumerate(unions):
         assert not union & set().union(*unions[:number])
     assert set().union(*unions) == set(get_args(Message))

@@ -33,6 +33,7 @@ EVERY_SETTING = {
     "step_credits": 64,
     "record_every_s": 5.0,
     "record_life_s": 30.0,
+    "survey_every_s": 300.0,
     "invite_life_s": 86400.0,
     "certificate_life_s": 2592000.0,
     "kv_bytes": 1073741824,

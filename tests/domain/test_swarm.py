@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from manyhands.domain.device import Link
 from manyhands.domain.swarm import (
     LinkBroken,
-    LinkMeasured,
+    LinkTo,
     PeerGone,
     RecordSeen,
     Swarm,
@@ -21,14 +21,17 @@ links = st.builds(
     Link, numbers.map(peer_id), numbers.map(peer_id), st.just(0.01), st.sampled_from([1e6, 2e6])
 )
 records = st.builds(
-    lambda number, sequence: replace(record(number), sequence=sequence, queue_s=sequence * 0.1),
+    lambda number, sequence: replace(
+        record(number),
+        sequence=sequence,
+        links=(LinkTo(peer_id(sequence % 4 + 1), 0.01, sequence * 1e6),),
+    ),
     numbers,
     st.integers(1, 5),
 )
 events = st.one_of(
     records.map(RecordSeen),
     numbers.map(peer_id).map(PeerGone),
-    links.map(LinkMeasured),
     st.builds(LinkBroken, numbers.map(peer_id), numbers.map(peer_id)),
 )
 
@@ -52,6 +55,11 @@ def test_of_each_peer_the_newest_record_stands(seen):
     found = after(map(RecordSeen, seen))
     newest = {r.peer: max(s.sequence for s in seen if s.peer == r.peer) for r in seen}
     assert {peer: r.sequence for peer, r in found.peers.items()} == newest
+    assert set(found.links.values()) == {
+        Link(peer, link.target, link.latency_s, link.rate_bytes_per_s)
+        for peer, told in found.peers.items()
+        for link in told.links
+    }
 
 
 @given(st.lists(events, max_size=8), records)
@@ -85,6 +93,14 @@ def test_a_broken_link_is_whole_again_once_it_is_measured(happened, link):
     broken = apply(after(happened), LinkBroken(*ends))
     assert ends in broken.broken
     assert apply(broken, LinkBroken(*ends)) is broken
-    whole = apply(broken, LinkMeasured(link))
-    assert ends not in whole.broken
+    told = replace(
+        record(1),
+        peer=link.source,
+        sequence=9,
+        links=(LinkTo(link.target, link.latency_s, link.rate_bytes_per_s),),
+    )
+    whole = apply(broken, RecordSeen(told))
+    assert (ends in whole.broken) == (broken.links.get(ends) == link)
     assert whole.links[ends] == link
+    silent = apply(whole, RecordSeen(replace(told, sequence=10, links=())))
+    assert ends not in silent.links

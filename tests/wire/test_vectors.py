@@ -23,7 +23,7 @@ IS_WRITING = os.environ.get("MANYHANDS_WRITE_VECTORS") == "1"
 
 def tensors_of(message: object) -> list[dict[str, object]]:
     places: list[tuple[str, TensorFrame | None]] = [
-        (name, getattr(message, name, None)) for name in ("tensor", "allowed")
+        (name, getattr(message, name, None)) for name in ("tensor", "allowed", "fill")
     ]
     side = getattr(message, "side", {})
     places += [(f"side.{name}", side[name]) for name in sorted(side)]

@@ -2,7 +2,7 @@
 
 Connection life (made and eaten by `wire/stream`): Hello, Ack, Credit, Goodbye.
 Sessions: SessionOpen, Ready, Refused, Step, Result, Gap, Rewire, Replay, Replayed, LinkLost, Beat,
-Renew, SessionClose. Directory: Announce.
+Renew, SessionClose. Directory: Announce. Survey: Probe, Probed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Literal
 
 from manyhands.domain.ids import PeerId, SessionId
 from manyhands.domain.swarm import PeerRecord
+from manyhands.domain.tensor_frame import TensorFrame
 from manyhands.domain.work import Result, Route, SessionOpen, Step, check_place
 from manyhands.errors import ProtocolError
 
@@ -191,6 +192,21 @@ class Announce:
     records: tuple[SignedRecord, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Please answer at once, with the same number; `fill` only takes time on the way."""
+
+    number: int
+    fill: TensorFrame | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """The answer to a probe."""
+
+    number: int
+
+
 StreamMessage = Hello | Ack | Credit | Goodbye
 SessionMessage = (
     SessionOpen
@@ -207,7 +223,7 @@ SessionMessage = (
     | Renew
     | SessionClose
 )
-Message = StreamMessage | SessionMessage | Announce
+Message = StreamMessage | SessionMessage | Announce | Probe | Probed
 
 ACKNOWLEDGED: frozenset[type] = frozenset({Step, Result, SessionOpen, Rewire, Replay})
 """Kinds whose arrival the receiving stream confirms; a missing confirmation names the link."""
@@ -215,5 +231,5 @@ ACKNOWLEDGED: frozenset[type] = frozenset({Step, Result, SessionOpen, Rewire, Re
 CREDITED: frozenset[type] = frozenset({Step})
 """Kinds that wait for credits; everything else goes ahead of them."""
 
-BULK: frozenset[type] = frozenset({Announce})
+BULK: frozenset[type] = frozenset({Announce, Probe, Probed})
 """Kinds that travel on the bulk connection."""

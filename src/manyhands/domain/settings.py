@@ -52,6 +52,9 @@ class Settings:
     step_credits: int = _knob(64, 1, 65536, "steps a connection may hold before they are computed")
     record_every_s: float = _knob(5.0, 0.1, 3600, "a peer announces itself at least this often")
     record_life_s: float = _knob(30.0, 0.5, 86400, "a record not renewed this long is dropped")
+    survey_every_s: float = _knob(
+        300.0, 0.0, 86400, "a link is measured anew this often; 0 is never"
+    )
     invite_life_s: float = _knob(86400.0, 1, 31536000, "an invite lets somebody in this long")
     certificate_life_s: float = _knob(
         2592000.0, 4, 31536000, "a membership lasts this long unless it is renewed"

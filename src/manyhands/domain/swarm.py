@@ -13,6 +13,9 @@ from manyhands.domain.device import Device, Link
 from manyhands.domain.ids import ModelId, PeerId
 from manyhands.domain.span import Span
 
+MOST_LINKS = 64
+"""A record tells of so many links at most."""
+
 HoldingState = Literal["stored", "fetching", "ready", "draining"]
 """stored: could be loaded from this peer's disk; ready: loaded and taking sessions."""
 
@@ -27,11 +30,21 @@ class Holding:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkTo:
+    """What a peer measured of the way from itself to a neighbour; see Link."""
+
+    target: PeerId
+    latency_s: float
+    rate_bytes_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class PeerRecord:
     """What a peer says of itself; the newest `sequence` wins, nobody else may speak for it.
 
     `room_bytes` is free for weights and key/value memory; `queue_s` is work already waiting;
-    `kernels` names the kernel set its engine computes with (see Profile);
+    `kernels` names the kernel set its engine computes with (see Profile); `links` are those from
+    it to its neighbours, as it measured them;
     `expires_s` is on the clock of the swarm's peers.
     """
 
@@ -44,6 +57,7 @@ class PeerRecord:
     holdings: tuple[Holding, ...] = ()
     room_bytes: int = 0
     queue_s: float = 0.0
+    links: tuple[LinkTo, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +72,10 @@ class Swarm:
 
 @dataclass(frozen=True, slots=True)
 class RecordSeen:
-    """A checked record arrived, from its peer or through others."""
+    """A checked record arrived, from its peer or through others.
+
+    A broken link that it tells a new figure of is whole again.
+    """
 
     record: PeerRecord
 
@@ -71,13 +88,6 @@ class PeerGone:
 
 
 @dataclass(frozen=True, slots=True)
-class LinkMeasured:
-    """A link was measured; a broken one that can be measured is whole again."""
-
-    link: Link
-
-
-@dataclass(frozen=True, slots=True)
 class LinkBroken:
     """Messages from `source` do not reach `target`."""
 
@@ -85,7 +95,7 @@ class LinkBroken:
     target: PeerId
 
 
-Event = RecordSeen | PeerGone | LinkMeasured | LinkBroken
+Event = RecordSeen | PeerGone | LinkBroken
 
 
 def apply(swarm: Swarm, event: Event) -> Swarm:
@@ -96,7 +106,15 @@ def apply(swarm: Swarm, event: Event) -> Swarm:
             if known is not None and known.sequence >= record.sequence:
                 return swarm
             peers = {**swarm.peers, record.peer: record}
-            return replace(swarm, version=swarm.version + 1, peers=peers)
+            told = {
+                (record.peer, link.target): Link(
+                    record.peer, link.target, link.latency_s, link.rate_bytes_per_s
+                )
+                for link in record.links
+            }
+            others = {ends: link for ends, link in swarm.links.items() if ends[0] != record.peer}
+            measured = {ends for ends, link in told.items() if swarm.links.get(ends) != link}
+            return Swarm(swarm.version + 1, peers, others | told, swarm.broken - measured)
         case PeerGone(peer):
             if peer not in swarm.peers:
                 return swarm
@@ -105,14 +123,6 @@ def apply(swarm: Swarm, event: Event) -> Swarm:
                 peers={name: record for name, record in swarm.peers.items() if name != peer},
                 links={ends: link for ends, link in swarm.links.items() if peer not in ends},
                 broken=frozenset(ends for ends in swarm.broken if peer not in ends),
-            )
-        case LinkMeasured(link):
-            ends = (link.source, link.target)
-            return replace(
-                swarm,
-                version=swarm.version + 1,
-                links={**swarm.links, ends: link},
-                broken=swarm.broken - {ends},
             )
         case LinkBroken(source, target):
             if (source, target) in swarm.broken:

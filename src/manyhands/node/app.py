@@ -25,6 +25,8 @@ from manyhands.domain.messages import (
     Lane,
     LinkLost,
     Message,
+    Probe,
+    Probed,
     Ready,
     Refused,
     Renew,
@@ -44,6 +46,7 @@ from manyhands.node.model import Model
 from manyhands.node.owner import Owner
 from manyhands.node.peers import Clock, Loss, Peers
 from manyhands.node.rules import ALL_RULES, Rules
+from manyhands.node.survey import Survey
 from manyhands.node.worker import Worker
 from manyhands.trust.signature import KeyPair
 
@@ -102,6 +105,13 @@ class Node:
             lambda: self.peers.connected("bulk"),
         )
         self.holdings = Holdings(outside.device, known, outside.loading, self.directory.announce)
+        self.survey = Survey(
+            clock,
+            settings,
+            self.peers.send,
+            lambda: self.peers.connected("bulk"),
+            self.directory.announce,
+        )
         self.worker = Worker(me, self.holdings, outside.compute, clock, settings, self.peers, rules)
         self.owner = Owner(
             me, self.directory, clock, settings, outside.chance, self.peers.send, rules
@@ -116,6 +126,7 @@ class Node:
                 roles.create_task(self.worker.run())
                 roles.create_task(self.owner.run())
                 roles.create_task(self.directory.run())
+                roles.create_task(self.survey.run())
                 self.directory.start(address)
                 self._started.set()
         finally:
@@ -138,6 +149,8 @@ class Node:
                 self.owner.receive(source, message)
             case Announce():
                 self.directory.receive(source, message)
+            case Probe() | Probed():
+                self.survey.receive(source, message)
             case Hello() | Ack() | Credit() | Goodbye():
                 pass  # the stream keeps these to itself
             case _:
@@ -159,5 +172,9 @@ class Node:
 
     def _about(self) -> About:
         return About(
-            self._device, self.kernels, self.holdings.holdings(), self.holdings.room_bytes()
+            self._device,
+            self.kernels,
+            self.holdings.holdings(),
+            self.holdings.room_bytes(),
+            self.survey.links,
         )

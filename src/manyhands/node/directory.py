@@ -17,8 +17,10 @@ from manyhands.domain.ids import PeerId, is_name, short
 from manyhands.domain.messages import Announce, SignedRecord
 from manyhands.domain.settings import Settings
 from manyhands.domain.swarm import (
+    MOST_LINKS,
     Event,
     Holding,
+    LinkTo,
     PeerGone,
     PeerRecord,
     RecordSeen,
@@ -59,6 +61,7 @@ class About:
     kernels: str
     holdings: tuple[Holding, ...]
     room_bytes: int
+    links: tuple[LinkTo, ...] = ()
 
 
 class Directory:
@@ -118,6 +121,7 @@ class Directory:
             kernels=about.kernels,
             holdings=about.holdings,
             room_bytes=about.room_bytes,
+            links=about.links,
         )
         signed = sign_record(self._keys, record)
         self._records[record.peer] = signed
@@ -182,6 +186,14 @@ class Directory:
                 "words",
                 f"the record of peer {name} is refused: its address, kernels or kind of device is "
                 "too long or not printable ASCII",
+            )
+            return False
+        if len(record.links) > MOST_LINKS:
+            self._warn_once(
+                record.peer,
+                "links",
+                f"the record of peer {short(record.peer)} is refused: it tells of "
+                f"{len(record.links)} links, {MOST_LINKS} are most",
             )
             return False
         self._gone.pop(record.peer, None)

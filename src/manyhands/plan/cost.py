@@ -202,7 +202,7 @@ def link_s(link: Link, size_bytes: int) -> float:
     """Seconds until `size_bytes` have arrived; nothing from a peer to itself."""
     if link.source == link.target:
         return 0.0
-    return link.latency_s + _over(size_bytes, link.rate_bytes_per_s)
+    return max(0.0, link.latency_s) + _over(size_bytes, link.rate_bytes_per_s)
 
 
 def load_s(spec: ModelSpec, span: Span, disk_bytes_per_s: float, cost: Cost) -> float:

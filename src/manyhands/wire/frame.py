@@ -50,6 +50,8 @@ class Kind(IntEnum):
     RENEW = 27
     SESSION_CLOSE = 28
     ANNOUNCE = 48
+    PROBE = 56
+    PROBED = 57
 
 
 class Cap(NamedTuple):
@@ -69,6 +71,7 @@ CAPS: Mapping[int, Cap] = MappingProxyType(
         Kind.RESULT: Cap(1 << 24, 1 << 27),
         Kind.REWIRE: Cap(1 << 18, 0),
         Kind.ANNOUNCE: Cap(1 << 20, 0),
+        Kind.PROBE: Cap(1 << 16, 1 << 18),
     }
 )
 """Kind -> caps. A kind that is not here does not exist."""

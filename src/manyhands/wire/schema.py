@@ -23,6 +23,8 @@ from manyhands.domain.messages import (
     Hello,
     LinkLost,
     Message,
+    Probe,
+    Probed,
     Ready,
     Refused,
     Renew,
@@ -56,6 +58,8 @@ KINDS: Mapping[type, Kind] = MappingProxyType(
         Renew: Kind.RENEW,
         SessionClose: Kind.SESSION_CLOSE,
         Announce: Kind.ANNOUNCE,
+        Probe: Kind.PROBE,
+        Probed: Kind.PROBED,
     }
 )
 """Message class -> kind, one to one."""
