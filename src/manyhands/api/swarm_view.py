@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from manyhands.domain.device import Link
 from manyhands.domain.ids import ModelId, PeerId, short
 from manyhands.domain.swarm import Holding, HoldingState, PeerRecord, Swarm
 
@@ -41,6 +42,7 @@ def swarm_view(swarm: Swarm, me: PeerId, models: Sequence[ServedModel], answerin
         "answering": answering,
         "models": [_model(model, records) for model in models],
         "peers": [_peer(record, me, models) for record in records],
+        "links": [_link(link) for _, link in sorted(swarm.links.items())],
     }
 
 
@@ -97,6 +99,15 @@ def _layers(
     ]
 
 
+def _link(link: Link) -> Json:
+    return {
+        "source": link.source,
+        "target": link.target,
+        "latency_s": link.latency_s,
+        "rate_bytes_per_s": link.rate_bytes_per_s,
+    }
+
+
 def _of(model: ServedModel, holdings: Iterable[Holding]) -> Iterable[Holding]:
     return (held for held in holdings if held.model == model.id)
 
@@ -110,6 +121,9 @@ def _peer(record: PeerRecord, me: PeerId, models: Sequence[ServedModel]) -> Json
         "device": {
             "kind": device.kind,
             "memory_bytes": device.memory_bytes,
+            "read_bytes_per_s": device.read_bytes_per_s,
+            "flops_per_s": device.flops_per_s,
+            "overhead_s": device.overhead_s,
         },
         "kernels": record.kernels,
         "room_bytes": record.room_bytes,

@@ -235,6 +235,36 @@ def status(
 
 
 @app.command()
+def plan(
+    model: Annotated[str, typer.Argument(help="A folder, or a known model as `llama-70b`.")],
+    form: Annotated[str, typer.Option("--format", help="auto, fp32, bf16, int8, int4.")] = "auto",
+    context: Annotated[int, typer.Option(help="Tokens that memory is planned for.")] = 4096,
+    more: Annotated[
+        int | None, typer.Option(help="This machine and so many like it, not what runs here.")
+    ] = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """What would happen with a model, before anything is loaded."""
+    from manyhands.cli import plan as verb
+    from manyhands.cli.console import Console, run_plain
+    from manyhands.cli.http import find_api
+    from manyhands.cli.notes import running
+    from manyhands.store.home import Home
+
+    def work() -> None:
+        home = Home.standard()
+        asks = url is not None or (more is None and bool(running(home)))
+        api = find_api(home, url, api_key) if asks else None
+        options = verb.PlanOptions(model, form, context, more or 0)
+        verb.plan(Console(as_json=as_json), options, api)
+
+    run_plain(work, as_json=as_json, verbose=verbose)
+
+
+@app.command()
 def bench(
     model: Model = "storyteller",
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="How often it is run.")] = 5,
