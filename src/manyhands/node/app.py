@@ -41,6 +41,7 @@ from manyhands.domain.work import Result, SessionOpen, Step
 from manyhands.engine.compute import Compute
 from manyhands.net.transport import Transport
 from manyhands.node.directory import About, Directory
+from manyhands.node.gauge import Gauge
 from manyhands.node.holdings import Holdings
 from manyhands.node.model import Model
 from manyhands.node.owner import Owner
@@ -86,7 +87,6 @@ class Node:
         self.settings = settings
         self._rules = rules
         self.kernels = next((model.profile.kernels for model in known.values()), "")
-        self._device = outside.device
         self._started = asyncio.Event()
         self.peers = Peers(
             me,
@@ -112,7 +112,17 @@ class Node:
             lambda: self.peers.connected("bulk"),
             self.directory.announce,
         )
-        self.worker = Worker(me, self.holdings, outside.compute, clock, settings, self.peers, rules)
+        self.gauge = Gauge(outside.device, self.holdings.model, clock, self.directory.announce)
+        self.worker = Worker(
+            me,
+            self.holdings,
+            outside.compute,
+            clock,
+            settings,
+            self.peers,
+            rules,
+            self.gauge.took,
+        )
         self.owner = Owner(
             me, self.directory, clock, settings, outside.chance, self.peers.send, rules
         )
@@ -172,7 +182,7 @@ class Node:
 
     def _about(self) -> About:
         return About(
-            self._device,
+            self.gauge.device,
             self.kernels,
             self.holdings.holdings(),
             self.holdings.room_bytes(),

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from manyhands.codec import codec
-from manyhands.domain.ids import PeerId, short
+from manyhands.domain.ids import ModelId, PeerId, short
 from manyhands.domain.messages import Gap, Message, Refused, Replay, Replayed, Rewire
 from manyhands.domain.settings import Settings
+from manyhands.domain.span import Span
 from manyhands.domain.tensor_frame import TensorFrame
 from manyhands.domain.work import Result, SessionOpen, Step, Want
 from manyhands.engine.compute import Compute
@@ -28,6 +29,9 @@ from manyhands.plan.recovery import chunks
 log = logging.getLogger(__name__)
 
 Send = Callable[[PeerId, Message], None]
+
+Took = Callable[[ModelId, Span, int, float], None]
+"""Hears of one token alone: model, span, tokens in memory before it, and the seconds it took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,9 @@ class Stepping:
         settings: Settings,
         send: Send,
         rules: Rules,
+        took: Took,
     ) -> None:
+        self._took = took
         self._memories, self._compute = memories, compute
         self._clock, self._settings = clock, settings
         self._send, self._rules = send, rules
@@ -110,6 +116,9 @@ class Stepping:
                 refuse(self._send, one.memory.owner, one.step, ManyhandsError(repr(error)))
             finally:
                 one.done()
+        if len(taken) == 1 and outcomes[0].error is None and len(taken[0].step.token_ids) == 1:
+            memory = taken[0].memory
+            self._took(memory.model, memory.span, taken[0].step.position, spent_s)
 
     def replay(self, replay: Replay) -> None:
         """Send journal rows again, as ordinary steps that nobody wants an answer to."""

@@ -35,7 +35,7 @@ from manyhands.node.memories import Key, Memories
 from manyhands.node.opening import Opening
 from manyhands.node.peers import Clock
 from manyhands.node.rules import ALL_RULES, Rules
-from manyhands.node.stepping import Stepping, Taken, refuse
+from manyhands.node.stepping import Stepping, Taken, Took, refuse
 from manyhands.node.turns import Place, Turns
 
 log = logging.getLogger(__name__)
@@ -72,12 +72,13 @@ class Worker:
         settings: Settings,
         peers: Links,
         rules: Rules = ALL_RULES,
+        took: Took = lambda _model, _span, _position, _seconds: None,
     ) -> None:
         self._me, self._holdings = me, holdings
         self._clock, self._settings, self._rules = clock, settings, rules
         self._send = peers.send
         self._memories = Memories()
-        self._stepping = Stepping(self._memories, compute, clock, settings, peers.send, rules)
+        self._stepping = Stepping(self._memories, compute, clock, settings, peers.send, rules, took)
         self._opening = Opening(
             me, holdings, self._memories, compute, clock, settings, peers.send, peers.connect, rules
         )

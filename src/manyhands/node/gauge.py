@@ -1,0 +1,84 @@
+"""The gauge: what this device really does, from the steps it computes, beside what was measured.
+
+A measurement of one second at the beginning may be wrong, or of another hour: how much longer steps
+of one token take than its figures say is followed, and told once it has drifted. Knows nothing of
+sessions or links.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import isfinite
+from statistics import median
+
+from manyhands.domain.device import Device
+from manyhands.domain.ids import ModelId
+from manyhands.domain.span import Span
+from manyhands.node.model import Model
+from manyhands.node.peers import Clock
+from manyhands.plan.cost import Cost, span_s
+
+DRIFT = 0.1
+"""A change by no more is not told: plans would swing to and fro."""
+
+LOOK_EVERY_S = 0.25
+"""Steps in between are not looked at: counting one takes as long as a block or two."""
+
+STEPS = 9
+"""The median of so many counts, and so many must have been seen since it was last told."""
+
+CONTEXT_GRAIN = 256
+"""Tokens in memory are counted to this many."""
+
+
+class Gauge:
+    """`device` is what our record says; `changed` is called when it does."""
+
+    def __init__(
+        self,
+        device: Device,
+        model: Callable[[ModelId], Model],
+        clock: Clock,
+        changed: Callable[[], None],
+    ) -> None:
+        self.device = device
+        self._measured, self._model = device, model
+        self._clock, self._changed = clock, changed
+        self._looked_s = -LOOK_EVERY_S
+        self._slower: list[float] = []
+        self._told = 1.0
+        self._predicted: dict[tuple[ModelId, Span, int], float] = {}
+
+    def took(self, model: ModelId, span: Span, position: int, seconds: float) -> None:
+        """One token went through a span alone, with `position` tokens in memory before it."""
+        now_s = self._clock()
+        if now_s - self._looked_s < LOOK_EVERY_S:
+            return
+        self._looked_s = now_s
+        predicted_s = self._seconds(model, span, position // CONTEXT_GRAIN * CONTEXT_GRAIN)
+        if not isfinite(predicted_s) or predicted_s <= 0 or seconds <= 0:
+            return
+        self._slower = [*self._slower[1 - STEPS :], seconds / predicted_s]
+        slower = median(self._slower)
+        if len(self._slower) < STEPS or abs(slower - self._told) <= DRIFT * self._told:
+            return
+        self._told, self._slower = slower, []
+        self.device = replace(
+            self._measured,
+            read_bytes_per_s=self._measured.read_bytes_per_s / slower,
+            flops_per_s=self._measured.flops_per_s / slower,
+            overhead_s=self._measured.overhead_s * slower,
+        )
+        self._changed()
+
+    def _seconds(self, model: ModelId, span: Span, context: int) -> float:
+        """What the measured figures say of a step of one token."""
+        key = model, span, context
+        if key not in self._predicted:
+            known = self._model(model)
+            cost = Cost(known.bytes_per_weight, known.bytes_per_kv, context=context)
+            if len(self._predicted) > 256:  # many models, or long texts
+                self._predicted.clear()
+            self._predicted[key] = span_s(known.spec, span, self._measured, cost)
+        return self._predicted[key]
