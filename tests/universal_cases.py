@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 import transformers
 from transformers.models.auto import modeling_auto
@@ -33,6 +34,11 @@ READERS = ("t5", "umt5", "t5gemma", "switch_transformers", "bart", "marian", "m2
 NEVER_ENDING = {"eos_token_id": None, "forced_eos_token_id": None, "decoder_start_token_id": 3}
 PROMPT = tuple((7 * place + 3) % 190 + 8 for place in range(13))
 OTHER = tuple((5 * place + 1) % 180 + 9 for place in range(6))
+
+
+def with_slow(kinds: Sequence[str], slow: Sequence[str]) -> list[object]:
+    """Parameters of a test; these kinds are tried by `make test-all` only."""
+    return [pytest.param(kind, marks=[pytest.mark.slow] * (kind in slow)) for kind in kinds]
 
 
 def config_of(kind: str, **changes):

@@ -52,6 +52,7 @@ def test_a_script_measures_a_toy(script):
     assert all(len(row) == len(head) for row in body)
 
 
+@pytest.mark.slow
 def test_many_sessions_are_measured_and_their_texts_part_at_near_ties_only():
     told = run("many_sessions", "--rounds", "1", "--threads", "1", "--clock", "cpu")
     head, row = rows(told)
@@ -80,6 +81,7 @@ def test_the_whole_bench_measures_every_part_and_draws_it(tmp_path):
     assert len(picture.findall(".//{*}g")) == len(parts) + 1  # decoding has two panels
 
 
+@pytest.mark.slow
 def test_one_part_can_be_asked_for(tmp_path):
     run("bench", "--only", "overhead", "--forms", "int4", "--rounds", "1", "--to", str(tmp_path))
     report = json.loads((tmp_path / "figures.json").read_text("utf-8"))

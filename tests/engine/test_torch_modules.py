@@ -33,7 +33,7 @@ from manyhands.errors import (
     UserError,
 )
 from manyhands.store.checkpoint import Checkpoint
-from universal_cases import OTHER, PROMPT, Stages, config_of, make, oracle, says
+from universal_cases import OTHER, PROMPT, Stages, config_of, make, oracle, says, with_slow
 
 pytestmark = pytest.mark.timeout(300)
 A, B = session(1), session(2)
@@ -59,7 +59,7 @@ def assert_same(mine, theirs):
     assert np.abs(mine - theirs).max() <= 2e-5 * np.abs(theirs).max()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", with_slow(KINDS, ["qwen3_next"]))
 def test_one_stage_and_three_say_what_the_model_says(folders, kind):
     model = oracle(folders(kind))
     truths = {A: says(model, PROMPT, STEPS), B: says(model, OTHER, STEPS)}
