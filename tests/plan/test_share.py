@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from manyhands.domain.span import Span
 from manyhands.plan.cost import Cost, fits, memory_bytes
-from manyhands.plan.share import gaps, held_layers, most_from, share
+from manyhands.plan.share import gaps, held_layers, most_from, share, stage_of
 from small_swarms import MODEL, OTHER_MODEL, device, model, peer_id, record, swarm
 
 COST = Cost()
@@ -133,3 +133,37 @@ def test_a_holding_beyond_the_model_that_a_peer_claims_is_not_counted():
     spec = model(1)
     assert held_layers(swarm(record(1, (Span(2, 900),))), MODEL, spec) == (0, 0, 1)
     assert held_layers(swarm(record(1, (Span(5, 900),))), MODEL, spec) == (0, 0, 0)
+
+
+def stage(found, spec, me, owner=1):
+    return stage_of(found, MODEL, spec, peer_id(me), peer_id(owner), TOKENS, COST)
+
+
+def test_a_quick_newcomer_takes_more_than_was_missing_and_a_slow_one_no_more():
+    spec = model(6)
+    needed = memory_bytes(spec, spec.span, TOKENS, COST)
+    room = int(0.8 * needed / 0.9)
+    slow, quick = device(read=1e5, memory=room), device(read=4e6, memory=room)
+    founder = record(1, (Span(0, 6),), of=slow)  # all that fits
+    taken = stage(swarm(founder, record(2, of=quick)), spec, 2)
+    missing = Span(6, 8)
+    assert taken.covers(missing)
+    assert len(taken) > len(missing)
+    founder = record(1, (Span(0, 6),), of=quick)
+    here = swarm(founder, record(2, of=slow))
+    assert stage(here, spec, 2) in (None, missing)
+    counts = held_layers(here, MODEL, spec, peer_id(2))
+    assert share(counts, spec, slow, TOKENS, COST) == missing
+
+
+def test_who_would_not_be_asked_or_could_not_be_reached_through_has_no_stage():
+    spec = model(6)
+    needed = memory_bytes(spec, spec.span, TOKENS, COST)
+    whole = device(memory=2 * needed)
+    slow = device(read=1e5, memory=2 * needed)
+    assert stage(swarm(record(1, (spec.span,), of=whole), record(2, of=slow)), spec, 2) is None
+    half = device(memory=int(0.7 * needed / 0.9))
+    nobody = swarm(record(1, of=half), record(2, of=half))
+    assert stage(nobody, spec, 2) is None
+    tiny = device(memory=1)
+    assert stage(swarm(record(1, of=tiny), record(2, of=tiny)), spec, 2) is None

@@ -26,7 +26,7 @@ from manyhands.launch.joining import DoorAddress, Entered, enter, read_door
 from manyhands.node.app import Node
 from manyhands.node.live import Listening, LivePeer
 from manyhands.node.opened import Opened, open_model
-from manyhands.plan.share import held_layers, share
+from manyhands.plan.share import held_layers, share, stage_of
 from manyhands.store.builtin import STORYTELLER, folder_of
 from manyhands.store.home import Home
 from manyhands.trust.certificate import Membership
@@ -168,9 +168,13 @@ class _Joining:
 
     def _share(self, node: Node) -> Span:
         model = self._opened.model
-        counts = held_layers(node.directory.swarm, model.id, model.spec, node.peer)
+        swarm, cost = node.directory.swarm, cost_of(model)
         tokens = planned_tokens(model, self._settings)
-        span = share(counts, model.spec, self._here, tokens, cost_of(model))
+        founder = self._entered.admission.contacts[0].peer  # who asks most, probably
+        span = stage_of(swarm, model.id, model.spec, node.peer, founder, tokens, cost)
+        if span is None:
+            counts = held_layers(swarm, model.id, model.spec, node.peer)
+            span = share(counts, model.spec, self._here, tokens, cost)
         if span is None:
             raise ResourceError(
                 f"not one layer of {self._opened.name} fits into "

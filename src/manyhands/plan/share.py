@@ -1,7 +1,7 @@
-"""Which layers a newcomer takes by itself: what nobody holds yet, else what the fewest hold.
+"""Which layers a newcomer takes by itself: its stage of the quickest placement of all devices here,
+where the others hold the rest already; else what nobody holds yet, else what the fewest hold.
 
-A replica is never slower: routes go over it only where that is quicker. Knows nothing of who is
-slow; the planner of whole placements is `plan/placement`.
+A replica is never slower: routes go over it only where that is quicker, and over as much of it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from manyhands.domain.ids import ModelId, PeerId
 from manyhands.domain.model_spec import ModelSpec
 from manyhands.domain.span import Span, missing
 from manyhands.domain.swarm import Swarm
+from manyhands.errors import ResourceError
 from manyhands.plan.cost import Cost, fits
+from manyhands.plan.placement import place
 
 
 def held_layers(
@@ -45,6 +47,31 @@ def most_from(spec: ModelSpec, first: int, device: Device, tokens: int, cost: Co
         else:
             high = middle - 1
     return Span(first, low) if low > first else None
+
+
+def stage_of(
+    swarm: Swarm,
+    model: ModelId,
+    spec: ModelSpec,
+    me: PeerId,
+    owner: PeerId,
+    tokens: int,
+    cost: Cost,
+) -> Span | None:
+    """The stage of `me`, a peer of the swarm, in the quickest placement for `owner`.
+
+    None where it would have none, where nothing fits, or where others hold too little of the rest.
+    """
+    try:
+        route = place(swarm, spec, owner, cost, tokens=tokens).route
+    except ResourceError:
+        return None
+    mine = next((stage.span for stage in route.stages if stage.peer == me), None)
+    if mine is None:
+        return None
+    counts = held_layers(swarm, model, spec, without=me)
+    is_covered = all(counts[: mine.first]) and all(counts[mine.last :])
+    return mine if is_covered else None
 
 
 def share(
