@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from manyhands.domain.device import Device
 from manyhands.domain.ids import SessionId, short
@@ -32,7 +33,8 @@ class Part(Generic[A]):
     The first pair belongs to the first block of the span that is run. New keys and values go to
     places position … position+T-1, those before are read. Without memory
     (`blocks` None, position 0) only the part's own are. `hidden` are patches where an embedding of
-    images runs. `is_long` chooses the long frequencies.
+    images runs. `is_long` chooses the long frequencies. `places` are where `blocks` lie, see
+    kv_cache.
     """
 
     position: int
@@ -41,6 +43,7 @@ class Part(Generic[A]):
     rows: tuple[int, ...]
     is_long: bool
     blocks: Sequence[tuple[A, A]] | None
+    places: NDArray[np.int64] | None = None
 
     @property
     def end(self) -> int:
@@ -178,6 +181,7 @@ class BlockEngine(Generic[A]):
                 rows=chunk.rows,
                 is_long=any(self._is_long(self._limits[chunk.session], s) for s in self._switches),
                 blocks=memory.blocks if self._keeps_memory else None,
+                places=memory.places if self._keeps_memory else None,
             )
             for chunk, memory in zip(batch, memories, strict=True)
         ]

@@ -31,6 +31,7 @@ DEADLINE_S = 300.0
 """Compiling takes 2 to 10 s, on a busy machine a minute."""
 
 _SOURCES = (
+    "attend_kernels",
     "attend_tile",
     "block_kernels",
     "block_linear",
@@ -39,6 +40,8 @@ _SOURCES = (
     "crew",
     "native",
     "row_attention",
+    "row_kernels",
+    "row_tile",
 )
 _TRIED = "tried"
 _log = logging.getLogger(__name__)
@@ -49,10 +52,10 @@ def new_crew(threads: int | None) -> Crew | None:
     if not kernels_serve():
         return None
     with kept_here():
-        from manyhands.engine import block_kernels
+        from manyhands.engine import block_kernels, row_kernels
         from manyhands.engine.crew import Crew
 
-    return Crew(processors() if threads is None else threads, block_kernels)
+    return Crew(processors() if threads is None else threads, block_kernels, row_kernels)
 
 
 def processors() -> int:
