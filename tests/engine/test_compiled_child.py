@@ -47,7 +47,7 @@ def test_wrong_norms_end_badly(child, monkeypatch, capsys):
     right = child.numpy_math.norm
     monkeypatch.setattr(child.numpy_math, "norm", lambda *given: right(*given) + np.float32(1e-4))
     assert child.main() == 1
-    assert capsys.readouterr().out == "norms are not those of the reference\n"
+    assert capsys.readouterr().out == "norms or gates are not those of the reference\n"
 
 
 def test_keys_and_values_kept_wrong_end_badly(child, monkeypatch, capsys):

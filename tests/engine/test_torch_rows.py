@@ -1,14 +1,15 @@
-"""Norms of rows by the kernel are torch's, and a row's bits do not depend on those beside it."""
+"""Norms and gates of rows by kernels are torch's, and each row's bits are its own."""
 
 import pytest
 import torch
 
 from engine_cases import HAS_NUMBA
-from manyhands.domain.model_spec import Norm
+from manyhands.domain.model_spec import Mlp, Norm
 from manyhands.engine import torch_math
 from manyhands.engine.compiled import new_crew
 from manyhands.engine.layer_weights import NormWeights
-from manyhands.engine.torch_rows import norm
+from manyhands.engine.torch_integers import in_vectors
+from manyhands.engine.torch_rows import activate, norm
 from ordinary import ordinary
 
 pytestmark = pytest.mark.skipif(not HAS_NUMBA, reason="numba is not installed")
@@ -63,3 +64,24 @@ def test_numbers_that_are_none_make_their_row_nan_and_no_other(crew):
     got = norm(crew, rows, FORMS["rms"], NormWeights(None, None))
     expected = torch_math.norm(rows, FORMS["rms"], NormWeights(None, None))
     assert torch.equal(got.isnan(), expected.isnan())
+
+
+@pytest.mark.parametrize("name", ["silu", "gelu"])
+@pytest.mark.parametrize("width", [48, 40])
+def test_gates_are_torchs_and_a_rows_bits_its_own(crew, name, width):
+    spec = Mlp("gated", name, width)
+    rows = 5 * torch.from_numpy(ordinary(65, 2 * width))
+    rows[0, :6] = torch.tensor([0.0, -0.0, 300.0, -300.0, -89.0, 1e-30])
+    got = activate(crew, rows, spec, in_vectors)
+    expected = torch_math.activate(rows, spec, in_vectors)
+    torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-5)
+    for row in (0, 1, 31, 64):
+        assert torch.equal(activate(crew, rows[row : row + 1], spec, in_vectors)[0], got[row])
+
+
+def test_a_gate_that_is_no_number_stays_none(crew):
+    rows = torch.from_numpy(ordinary(2, 64))
+    rows[0, 3], rows[1, 4], rows[1, 40] = float("nan"), float("inf"), float("nan")
+    spec = Mlp("gated", "silu", 32)
+    got, expected = activate(crew, rows, spec, in_vectors), torch_math.activate(rows, spec)
+    torch.testing.assert_close(got, expected, equal_nan=True)

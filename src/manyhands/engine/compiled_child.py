@@ -88,8 +88,8 @@ def attention_is_right(crew: Crew) -> bool:
 
 
 def rows_are_right(crew: Crew) -> bool:
-    """True when a norm of rows is numpy's, and that of a row by itself the same bits."""
-    for width, more in product((64, 80), (0, 1)):
+    """True when norms and gates of rows are numpy's, a norm of a row by itself the same bits."""
+    for width, more in product((64, 96), (0, 1)):
         rows, weight = numbers(9, width), numbers(width)
         spec, halved = Norm("rms", 1e-6, plus_one=bool(more)), kept(rows)
         expected = numpy_math.norm(rows, spec, NormWeights(weight, None))
@@ -102,6 +102,11 @@ def rows_are_right(crew: Crew) -> bool:
         crew.rows.norm_rows(True, *given, 9, width, spec.eps, float(more))
         is_near = np.allclose(out, expected, 1e-6, 1e-6)
         is_halved_near = np.allclose(widened(out_halved), expected, 2e-2, 2e-2)
+        gated, gate = np.empty((9, width // 2), np.float32), 4 * rows
+        wide = gate.astype(np.float64)
+        sides = wide[:, : width // 2], wide[:, width // 2 :]
+        crew.rows.gate_rows(gate.ctypes.data, gated.ctypes.data, 9, width // 2)
+        is_near &= np.allclose(gated, sides[0] / (1 + np.exp(-sides[0])) * sides[1], 1e-5, 1e-6)
         if not is_near or not is_halved_near or not np.array_equal(out[3], one):
             return False
     return True
@@ -148,7 +153,7 @@ def main() -> int:
         sys.stdout.write("attention is not that of the reference\n")
         return 1
     if not rows_are_right(crew):
-        sys.stdout.write("norms are not those of the reference\n")
+        sys.stdout.write("norms or gates are not those of the reference\n")
         return 1
     if not keeping_is_right(crew):
         sys.stdout.write("kept keys and values are not those of the reference\n")

@@ -144,6 +144,10 @@ class RowKernels(Protocol):
     def norm_rows(self) -> Callable[..., None]:
         """Root-mean-square norms."""
 
+    @property
+    def gate_rows(self) -> Callable[..., None]:
+        """The inner rows of gated MLPs."""
+
 
 class Crew:
     """`threads` threads for one caller at a time, the calling one included."""

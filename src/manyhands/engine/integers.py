@@ -29,7 +29,7 @@ Float32 = NDArray[np.float32]
 ARITHMETIC = 5
 """Names this arithmetic. Raise it with every change that can change a bit of a result.
 2: attention of queries that share keys. 3: torch's activations in whole vectors.
-4: keys and values kept in bfloat16. 5: kernels for heads of any 16 numbers.
+4: keys and values kept in bfloat16. 5: kernels for norms, rotations, gates, heads of 16 numbers.
 """
 
 ENGINES = ("numpy", "torch")

@@ -9,9 +9,10 @@ import numpy as np
 from numba import carray
 
 from manyhands.engine.native import at, native, read
-from manyhands.engine.row_tile import make_norm
+from manyhands.engine.row_tile import make_gate, make_norm
 
 _NORM, _NORM_HALVED = make_norm(False), make_norm(True)
+_GATE = make_gate()
 
 
 @native
@@ -31,6 +32,17 @@ def norm_rows(
             _NORM_HALVED(*given, np.float32(more))
         else:
             _NORM(*given, np.float32(more))
+
+
+@native
+def gate_rows(rows: int, out: int, count: int, width: int) -> None:
+    """silu(gate) * up of contiguous float32 rows [count, 2 * width], gate beside up.
+
+    Into `out` [count, width], all by address; widths are multiples of 16.
+    """
+    for row in range(count):
+        gate = rows + row * width * 8
+        _GATE(gate, gate + width * 4, out + row * width * 4, width)
 
 
 @native

@@ -1,4 +1,4 @@
-"""Emits the norm of a row as vector instructions, through numba.
+"""Emits the norm of a row, and its gate, as vector instructions, through numba.
 
 Squares are added up lane by lane, then the lanes, halves first, each step rounded by itself: a
 row's bits depend on that row alone, and are the same on every processor. Rows are float32, or
@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from manyhands.engine.attend_tile import folded
+from manyhands.engine.attend_tile import exponential, folded
 from manyhands.engine.block_tile import PANEL, call, constant, halved, load, splat, widened
 from manyhands.engine.native import emitted
 
@@ -92,3 +92,39 @@ def make_norm(is_halved: bool) -> Callable[..., None]:
         return signature, emit
 
     return norm
+
+
+def _silu(builder: Builder, numbers: Value) -> Value:
+    """X / (1 + e^-x), with e to a power of 0 or less on either side."""
+    zero, one = constant(_FLOATS, 0.0), constant(_FLOATS, 1.0)
+    is_below = builder.fcmp_ordered("<", numbers, zero)
+    power = builder.select(is_below, numbers, builder.fsub(zero, numbers))
+    shrunk = exponential(builder, power)
+    above = builder.select(is_below, shrunk, one)
+    return builder.fmul(numbers, builder.fdiv(above, builder.fadd(one, shrunk)))
+
+
+def make_gate() -> Callable[..., None]:
+    """A function for numba's code: gate(gate, up, out, width), silu(gate) * up.
+
+    Addresses of float32, the width a multiple of 16.
+    """
+
+    @emitted
+    def gated(_context: Any, gate: Any, up: Any, out: Any, width: Any) -> Any:
+        signature = types.void(gate, up, out, width)
+
+        def emit(context: Any, builder: Builder, _signature: Any, arguments: Any) -> Value:
+            *starts, count = arguments
+            zero, step = ir.Constant(_I64, 0), ir.Constant(_I64, PANEL)
+            with cgutils.for_range_slice(builder, zero, count, step) as (place, _):
+                offset = builder.mul(place, ir.Constant(_I64, 4))
+                some, others, to = (builder.add(start, offset) for start in starts)
+                inner = _silu(builder, load(builder, some, _FLOATS, 4))
+                product = builder.fmul(inner, load(builder, others, _FLOATS, 4))
+                builder.store(product, builder.inttoptr(to, _FLOATS.as_pointer()), align=4)
+            return context.get_dummy_value()
+
+        return signature, emit
+
+    return gated

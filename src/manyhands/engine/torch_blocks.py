@@ -254,5 +254,7 @@ def _scaled(rows: Tensor, scale: Tensor | None) -> Tensor:
 
 def _mlp(rows: Tensor, block: Block, step: Step) -> Tensor:
     weights = block.weights
-    out = _norm(feed(rows, weights.mlp, step.apply), step, block.spec, weights.mlp_after_norm)
+    out = _norm(
+        feed(rows, weights.mlp, step.apply, step.crew), step, block.spec, weights.mlp_after_norm
+    )
     return _scaled(out, weights.mlp_scale)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from manyhands.domain.model_spec import Norm
+from manyhands.domain.model_spec import Mlp, Norm
 from manyhands.engine import torch_math
 from manyhands.engine.layer_weights import NormWeights
 
@@ -46,4 +46,14 @@ def norm(crew: Crew | None, rows: Tensor, spec: Norm, weights: NormWeights[Tenso
         spec.eps,
         1.0 if spec.plus_one else 0.0,
     )
+    return out
+
+
+def activate(crew: Crew | None, rows: Tensor, spec: Mlp, apply: torch_math.Apply) -> Tensor:
+    """See torch_math.activate. By the kernel, where there is one for this activation."""
+    is_gate = spec.kind == "gated" and spec.activation == "silu"
+    if crew is None or not is_gate or spec.width % LANES or rows.dtype != torch.float32:
+        return torch_math.activate(rows, spec, apply)
+    given, out = rows.contiguous(), torch.empty(rows.shape[0], spec.width)
+    crew.rows.gate_rows(given.data_ptr(), out.data_ptr(), rows.shape[0], spec.width)
     return out
