@@ -1,18 +1,19 @@
 """Many sessions at once on one peer: speed of all against one, delays, and whose text changed.
 
-    python benchmarks/many_sessions.py [--threads 2] [--rounds 3] [--tokens 24] [--clock cpu]
-                                       [--small]
+    python benchmarks/many_sessions.py [--form int8] [--threads 2] [--rounds 3] [--tokens 24]
+                                       [--clock cpu] [--small]
 
-The 443M Llama of sides.py in bfloat16, one whole peer in this process (owner, worker, batching,
-compute thread). Each round, in one run: one session alone decodes; eight sessions with prompts of
-16 to 2,000 tokens join one after the other and decode together; while seven of them speak, the one
-with 2,000 tokens joins again. Then one that asks the same 2,000 tokens twice, for what a shared
-beginning saves. Prints: tokens a second of one and of eight and their ratio (of times when all
-eight speak), the longest wait for a next token while the long prompt is computed and how much
-longer that is than the usual wait, the time to a first token alone and with its beginning shared,
-and how many texts of the eight are the ones they give alone. Where one is not, the gap between the
-two best scores there is told: below twice the profile's tolerance it is a near-tie. `--clock cpu`
-counts this process's own seconds, for a machine that others use as well: with one thread only.
+The 443M Llama of sides.py, in bfloat16 or another form, one whole peer in this process (owner,
+worker, batching, compute thread). Each round, in one run: one session alone decodes; eight sessions
+with prompts of 16 to 2,000 tokens join one after the other and decode together; while seven of them
+speak, the one with 2,000 tokens joins again. Then one that asks the same 2,000 tokens twice, for
+what a shared beginning saves. Prints: tokens a second of one and of eight and their ratio (of times
+when all eight speak), the longest wait for a next token while the long prompt is computed and how
+much longer that is than the usual wait, the time to a first token alone and with its beginning
+shared, and how many texts of the eight are the ones they give alone. Where one is not, the gap
+between the two best scores there is told: below twice the profile's tolerance it is a near-tie.
+`--clock cpu` counts this process's own seconds, for a machine that others use as well: with one
+thread only.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from manyhands.domain.work import Sampling, Want
 from manyhands.node.generate import Token, speak
 from manyhands.node.local import LocalSwarm
 from manyhands.node.opened import open_model
-from sides import build, machine
+from sides import DTYPES, FORMS, machine, stored
 
 PROMPTS = (16, 64, 128, 250, 500, 1000, 1500, 2000)
 SMALL_PROMPTS = (4, 8, 16, 20, 30, 40, 70, 200)
@@ -178,7 +179,8 @@ async def measure(peer: Peer, chosen: argparse.Namespace, show: Callable[[str], 
         chunks.append(f"{long.at_s[0] - long.began_s:.2f}")
     ratios = [many / one for one, many in rates]
     show(
-        f"| {chosen.threads}, {chosen.clock} | {statistics.median(r[0] for r in rates):.1f} "
+        f"| {chosen.form} | {chosen.threads}, {chosen.clock} "
+        f"| {statistics.median(r[0] for r in rates):.1f} "
         f"| {statistics.median(r[1] for r in rates):.1f} "
         f"| {statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f}) "
         f"| {1000 * statistics.median(longest_s):.0f} | {1000 * statistics.median(delays_s):.0f} "
@@ -209,8 +211,9 @@ async def shared(peer: Peer, show: Callable[[str], None]) -> None:
 async def run(chosen: argparse.Namespace, clock: Clock, show: Callable[[str], None]) -> None:
     settings = Settings(kv_bytes=2**30, keep_s=0.0)
     with tempfile.TemporaryDirectory() as folder:
-        build(Path(folder), torch.bfloat16, chosen.small)
-        opened = open_model(folder, settings, engine="torch", dtype="bf16", threads=chosen.threads)
+        model = str(stored(Path(folder), chosen.form, chosen.small))
+        dtype = chosen.form if chosen.form in DTYPES else "auto"
+        opened = open_model(model, settings, engine="torch", dtype=dtype, threads=chosen.threads)
         device = device_here(None)
         for keep_s in (0.0, 300.0):
             kept = Settings(kv_bytes=2**30, keep_s=keep_s)
@@ -228,6 +231,7 @@ async def run(chosen: argparse.Namespace, clock: Clock, show: Callable[[str], No
 
 def main(arguments: list[str], show: Callable[[str], None] = print) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--form", choices=FORMS, default="bf16")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=24)
@@ -238,9 +242,9 @@ def main(arguments: list[str], show: Callable[[str], None] = print) -> None:
     torch.set_num_threads(chosen.threads)
     transformers.utils.logging.disable_progress_bar()
     show(
-        "| threads, clock | one session, tok/s | eight, tok/s | ratio (range) | longest wait for a "
-        "next token in a 2,000-token prefill, ms | longer than usual by, ms | its first token "
-        "after, s | machine |\n|" + "---|" * 8
+        "| form | threads, clock | one session, tok/s | eight, tok/s | ratio (range) "
+        "| longest wait for a next token in a 2,000-token prefill, ms | longer than usual by, ms "
+        "| its first token after, s | machine |\n|" + "---|" * 9
     )
     asyncio.run(run(chosen, clock, show))
 

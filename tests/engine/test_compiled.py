@@ -116,8 +116,9 @@ from manyhands.node.opened import open_model
 from manyhands.store.builtin import storyteller_folder
 
 def loaded():
-    from manyhands.engine import block_kernels, crew
-    words = [word for part in (block_kernels, crew) for word in vars(part).values()]
+    from manyhands.engine import attend_kernels, block_kernels, crew, row_kernels
+    parts = (attend_kernels, block_kernels, crew, row_kernels)
+    words = [word for part in parts for word in vars(part).values()]
     ours = {id(word): word for word in words if isinstance(word, numba.core.dispatcher.Dispatcher)}
     return sum(len(word.signatures) for word in ours.values())
 

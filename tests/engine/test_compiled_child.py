@@ -41,3 +41,19 @@ def test_wrong_products_end_badly(child, monkeypatch, capsys):
     monkeypatch.setattr(child, "ReferenceProduct", lambda weights: lambda rows: rows)
     assert child.main() == 1
     assert capsys.readouterr().out == "products are not those of the reference\n"
+
+
+def test_wrong_norms_end_badly(child, monkeypatch, capsys):
+    right = child.numpy_math.norm
+    monkeypatch.setattr(child.numpy_math, "norm", lambda *given: right(*given) + np.float32(1e-4))
+    assert child.main() == 1
+    assert capsys.readouterr().out == "norms or gates are not those of the reference\n"
+
+
+def test_keys_and_values_kept_wrong_end_badly(child, monkeypatch, capsys):
+    def unturned(*_):
+        pass
+
+    monkeypatch.setattr(child.numpy_math, "rotate", unturned)
+    assert child.main() == 1
+    assert capsys.readouterr().out == "kept keys and values are not those of the reference\n"

@@ -17,7 +17,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from manyhands.engine.block_tile import PANEL, call, constant, has_feature, load, splat
+from manyhands.engine.block_tile import PANEL, call, constant, has_feature, load, splat, widened
 from manyhands.engine.native import emitted
 
 KEYS = 256
@@ -64,7 +64,7 @@ def _lane_sums(builder: Builder, vectors: Sequence[Value]) -> Value:
     return left[0]
 
 
-def _folded(builder: Builder, vector: Value, lanes: int, join: Any) -> list[Value]:
+def folded(builder: Builder, vector: Value, lanes: int, join: Any) -> list[Value]:
     """Each group of so many lanes joined to one number, halves first."""
     step = lanes // 2
     while step:
@@ -192,7 +192,7 @@ class _Emitter:
             b.store(self.larger(scores, b.load(highest)), highest)
             for row in range(self._rows):
                 self._keep(row, some, scores)
-        return _folded(b, b.load(highest), self._at_once, self.larger)
+        return folded(b, b.load(highest), self._at_once, self.larger)
 
     def _keep(self, row: int, some: Value, scores: Value) -> None:
         b, lanes = self._b, self._at_once
@@ -213,27 +213,40 @@ class _Emitter:
         totals = [cgutils.alloca_once(b, _FLOATS) for _ in range(PANEL)]
         for total in totals:
             b.store(constant(_FLOATS, 0.0), total)
-        size = b.mul(self._width, self.number(4 // self._wide))
-        with cgutils.for_range_slice(b, self.number(0), size, self.number(_VECTOR)) as (at, _):
-            queries = [self._query(query, at) for query in self._queries]
-            for lane, start in enumerate(starts):
-                keys = self._loaded(b.add(start, at))
-                for row, query in enumerate(queries):
-                    total = totals[row * self._at_once + lane]
-                    for one, other in zip(query, keys, strict=True):
-                        b.store(_fused(b, one, other, b.load(total)), total)
+        step = self.number(_VECTOR * self._wide)
+        size = b.mul(self._width, self.number(4))
+        whole = b.mul(b.udiv(size, step), step)
+        with cgutils.for_range_slice(b, self.number(0), whole, step) as (at, _):
+            self._add_products(starts, at, self._wide, totals)
+        if self._halved:
+            with b.if_then(b.icmp_signed("<", whole, size)):
+                self._add_products(starts, whole, 1, totals)
         return _lane_sums(b, [b.load(total) for total in totals])
 
-    def _query(self, query: Value, at: Value) -> list[Value]:
-        b, wide = self._b, self._wide
-        begin = b.add(query, b.mul(at, self.number(wide)))
-        return [load(b, b.add(begin, self.number(_VECTOR * i)), _FLOATS, 4) for i in range(wide)]
-
-    def _loaded(self, address: Value) -> list[Value]:
-        """One vector of float32; of bfloat16 two: the even numbers of 32, then the odd ones."""
+    def _add_products(
+        self, starts: Sequence[Value], at: Value, vectors: int, totals: Sequence[Value]
+    ) -> None:
+        """Of so many vectors at byte `at` of the queries and the keys beside them."""
         b = self._b
-        if not self._halved:
-            return [load(b, address, _FLOATS, 4)]
+        queries = [
+            [
+                load(b, b.add(query, b.add(at, self.number(_VECTOR * i))), _FLOATS, 4)
+                for i in range(vectors)
+            ]
+            for query in self._queries
+        ]
+        for lane, start in enumerate(starts):
+            keys = self._loaded(b.add(start, b.udiv(at, self.number(self._wide))), vectors)
+            for row, query in enumerate(queries):
+                total = totals[row * self._at_once + lane]
+                for one, other in zip(query, keys, strict=True):
+                    b.store(_fused(b, one, other, b.load(total)), total)
+
+    def _loaded(self, address: Value, vectors: int) -> list[Value]:
+        """One vector; of bfloat16 one, or two: the even numbers of 32, then the odd ones."""
+        b = self._b
+        if vectors == 1:
+            return [widened(b, address) if self._halved else load(b, address, _FLOATS, 4)]
         pairs = load(b, address, _I32S, 2)
         evens, odds = b.shl(pairs, constant(_I32S, 16)), b.and_(pairs, constant(_I32S, -(1 << 16)))
         return [b.bitcast(evens, _FLOATS), b.bitcast(odds, _FLOATS)]
@@ -250,7 +263,7 @@ class _Emitter:
             weights = exponential(b, b.fsub(b.load(pointer, align=_VECTOR), top))
             b.store(weights, pointer, align=_VECTOR)
             b.store(b.fadd(b.load(mass), weights), mass)
-        return _folded(b, b.load(mass), PANEL, b.fadd)[0]
+        return folded(b, b.load(mass), PANEL, b.fadd)[0]
 
     def _mix(
         self, at: Value, lanes: int, first: Value, count: Value, shrinks: Sequence[Value]
@@ -266,8 +279,9 @@ class _Emitter:
         with cgutils.for_range(b, count) as loop:
             begin = b.add(start, b.mul(loop.index, self._value_row))
             values: list[Value] = []
-            for place in range(lanes // self._wide):
-                values += self._loaded(b.add(begin, self.number(_VECTOR * place)))
+            at_once = min(self._wide, lanes)
+            for place in range(lanes // at_once):
+                values += self._loaded(b.add(begin, self.number(_VECTOR * place)), at_once)
             for row, mine in enumerate(totals):
                 address = b.add(self._scores[row], b.mul(loop.index, self.number(4)))
                 weight = splat(b, load(b, address, _FLOAT, 4), PANEL)
@@ -279,15 +293,14 @@ class _Emitter:
 
     def _columns(self, work: Callable[[Value, int], None]) -> None:
         """Call work(byte, vectors) for all columns of the output, four vectors at a time or few."""
-        b = self._b
+        b, first = self._b, self.number(0)
         size = b.mul(self._value_width, self.number(4))
-        wide = self.number(4 * _VECTOR)
-        most = b.mul(b.udiv(size, wide), wide)
-        with cgutils.for_range_slice(b, self.number(0), most, wide) as (at, _):
-            work(at, 4)
-        few = self.number(self._wide * _VECTOR)
-        with cgutils.for_range_slice(b, most, size, few) as (at, _):
-            work(at, self._wide)
+        for lanes in (4, 2, 1) if self._halved else (4, 1):
+            step = self.number(lanes * _VECTOR)
+            most = b.mul(b.udiv(size, step), step)
+            with cgutils.for_range_slice(b, first, most, step) as (at, _):
+                work(at, lanes)
+            first = most
 
     def _place(self, row: int, at: Value, place: int) -> Value:
         address = self._b.add(self._outs[row], self._b.add(at, self.number(_VECTOR * place)))
@@ -299,11 +312,22 @@ class _Emitter:
                 self._b.store(constant(_FLOATS, 0.0), self._place(row, at, place), align=4)
 
     def _share(self, at: Value, lanes: int, wholes: Sequence[Value]) -> None:
+        """Divide by the mass; of bfloat16 put numbers into their order."""
         b = self._b
         for row, whole in enumerate(wholes):
-            for place in range(lanes):
-                pointer = self._place(row, at, place)
-                b.store(b.fdiv(b.load(pointer, align=4), whole), pointer, align=4)
+            pointers = [self._place(row, at, place) for place in range(lanes)]
+            shares = [b.fdiv(b.load(pointer, align=4), whole) for pointer in pointers]
+            if self._halved:
+                for place in range(0, lanes - 1, 2):
+                    shares[place : place + 2] = self._in_order(*shares[place : place + 2])
+            for share, pointer in zip(shares, pointers, strict=True):
+                b.store(share, pointer, align=4)
+
+    def _in_order(self, evens: Value, odds: Value) -> list[Value]:
+        places = [
+            [half + lane // 2 + PANEL * (lane % 2) for lane in range(PANEL)] for half in (0, 8)
+        ]
+        return [self._b.shuffle_vector(evens, odds, ir.Constant(_I32S, some)) for some in places]
 
 
 def make_attention(rows: int, halved: bool) -> Callable[..., None]:
@@ -312,8 +336,8 @@ def make_attention(rows: int, halved: bool) -> Callable[..., None]:
 
     The first four are tuples of an entry a query: addresses of float32 [width] and [value width],
     the number of keys it sees from `keys` on, its sink. `halved`: keys and values are bfloat16,
-    and of queries and of the output each 32 numbers lie with the even ones first. Strides in
-    bytes; widths are multiples of 16, halved of 32. 1, 2 or 4 rows.
+    and of a query each whole 32 numbers lie with the even ones first. Strides in bytes; widths are
+    multiples of 16. 1, 2 or 4 rows.
     """
 
     @emitted

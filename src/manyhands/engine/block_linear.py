@@ -26,6 +26,9 @@ PANEL = 16
 CACHED_BYTES = 256 * 1024
 """So much of the rows is worked on at one time: it stays in the second-level cache."""
 
+ROW_BYTES = BLOCK + 8
+"""What a kernel makes of a block of a row: codes, a scale, a start."""
+
 UNIT_BYTES = 128 * 1024
 """About how much of the matrix one unit reads at one row: some microseconds."""
 
@@ -83,8 +86,10 @@ class CompiledProduct:
         self._panels = -(-self.outs // PANEL)
         self.bytes_held = self._codes.nbytes + self._scales.nbytes
         panel_bytes = self.bytes_held // self._panels
-        self._open = crew.kernels.open_product
+        self._multiply = crew.kernels.multiply
         self._held = (
+            crew.state,
+            crew.threads,
             self._bits,
             self._codes.ctypes.data,
             self._scales.ctypes.data,
@@ -95,20 +100,20 @@ class CompiledProduct:
 
     def __call__(self, rows: Float32) -> Float32:
         """[N, in] -> [N, out]."""
-        count, blocks = rows.shape[0], self._blocks
+        given, count = np.ascontiguousarray(rows), rows.shape[0]
         out = np.empty((count, self._panels * PANEL), np.float32)
-        number, units = self._open(
-            self._crew.state,
-            *self._held,
-            np.ascontiguousarray(rows),
-            out,
-            codes := np.empty((count, blocks * BLOCK), np.int8),
-            scales := np.empty((count, blocks), np.float32),
-            starts := np.empty((count, blocks), np.int32),
-        )
-        self._crew.run(number, units)
-        del codes, scales, starts  # not before the job is done: it knows them by address
+        self.write(given.ctypes.data, count, out.ctypes.data)
         return out if self.outs == out.shape[1] else out[:, : self.outs].copy()
+
+    @property
+    def is_whole(self) -> bool:
+        """True where the panels have no outputs but the matrix's."""
+        return bool(self.outs == self._panels * PANEL)
+
+    def write(self, rows: int, count: int, out: int) -> None:
+        """The same of contiguous rows, by address; `out` has whole panels."""
+        room = self._crew.room(count * self._blocks * ROW_BYTES)
+        self._crew.end(self._multiply(*self._held, rows, count, self._width, out, room))
 
     def __deepcopy__(self, _memo: object) -> CompiledProduct:
         # it never changes, and knows its memory by address: a copied engine shares it

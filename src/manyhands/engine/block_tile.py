@@ -31,6 +31,7 @@ SCALE_BYTES = 32
 
 _I8, _I16, _I32, _FLOAT = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.FloatType()
 _LANES_I32, _LANES_F32 = ir.VectorType(_I32, PANEL), ir.VectorType(_FLOAT, PANEL)
+_LANES_I16 = ir.VectorType(_I16, PANEL)
 
 Builder = Any
 Value = Any
@@ -78,6 +79,22 @@ def call(builder: Builder, name: str, result: Any, arguments: Sequence[Value]) -
     """What one of the compiler's own functions gives."""
     form = ir.FunctionType(result, [argument.type for argument in arguments])
     return builder.call(cgutils.get_or_insert_function(builder.module, form, name), arguments)
+
+
+def widened(builder: Builder, address: Value) -> Value:
+    """16 numbers of bfloat16 at an address as float32."""
+    bits = builder.zext(load(builder, address, _LANES_I16, 2), _LANES_I32)
+    return builder.bitcast(builder.shl(bits, constant(_LANES_I32, 16)), _LANES_F32)
+
+
+def halved(builder: Builder, numbers: Value) -> Value:
+    """16 numbers of float32 as the nearest of bfloat16, ties to even; any NaN becomes one."""
+    bits = builder.bitcast(numbers, _LANES_I32)
+    odd = builder.and_(builder.lshr(bits, constant(_LANES_I32, 16)), constant(_LANES_I32, 1))
+    near = builder.add(bits, builder.add(odd, constant(_LANES_I32, 0x7FFF)))
+    is_nan = builder.fcmp_unordered("uno", numbers, numbers)
+    near = builder.select(is_nan, constant(_LANES_I32, 0x7FC00000), near)
+    return builder.trunc(builder.lshr(near, constant(_LANES_I32, 16)), _LANES_I16)
 
 
 def _cut(builder: Builder, value: Value, first: int, last: int) -> Value:

@@ -41,6 +41,18 @@ class BlockLinear:
         held = sum(product.bytes_held for product in products)
         self.bytes_held = held + (0 if bias is None else bias.nbytes)
 
+    @property
+    def compiled(self) -> CompiledProduct | None:
+        """The one product it consists of, where there are no others and it is compiled."""
+        only = self._products[0]
+        is_only = len(self._products) == 1 and isinstance(only, CompiledProduct) and only.is_whole
+        return only if is_only and isinstance(only, CompiledProduct) else None
+
+    @property
+    def bias(self) -> Float32 | None:
+        """What is added to every row."""
+        return self._bias
+
     def __call__(self, rows: Float32) -> Float32:
         """[N, in] -> [N, out]."""
         outs = [product(rows) for product in self._products]

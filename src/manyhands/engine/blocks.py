@@ -6,11 +6,13 @@ Program (numpy or torch) turns parts into outputs and writes keys and values whe
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from manyhands.domain.device import Device
 from manyhands.domain.ids import SessionId, short
@@ -19,7 +21,7 @@ from manyhands.domain.sizes import span_elements
 from manyhands.domain.span import Span
 from manyhands.engine.engine import Chunk, Hidden, Output
 from manyhands.engine.kv_cache import Array, BlockShape, KvCache
-from manyhands.errors import ContextOverflow, NotServed, UserError
+from manyhands.errors import ContextOverflow, MemoryFull, NotServed, UserError
 from manyhands.plan.cost import Cost, span_s
 
 A = TypeVar("A", bound=Array)
@@ -32,7 +34,8 @@ class Part(Generic[A]):
     The first pair belongs to the first block of the span that is run. New keys and values go to
     places position … position+T-1, those before are read. Without memory
     (`blocks` None, position 0) only the part's own are. `hidden` are patches where an embedding of
-    images runs. `is_long` chooses the long frequencies.
+    images runs. `is_long` chooses the long frequencies. `places` are where `blocks` lie, see
+    kv_cache.
     """
 
     position: int
@@ -41,6 +44,7 @@ class Part(Generic[A]):
     rows: tuple[int, ...]
     is_long: bool
     blocks: Sequence[tuple[A, A]] | None
+    places: NDArray[np.int64] | None = None
 
     @property
     def end(self) -> int:
@@ -79,6 +83,9 @@ def _block_shape(attention: Attention) -> BlockShape:
         return BlockShape(attention.kv_heads, attention.head_dim, attention.v_head_dim)
     # The latent and its rotary key beside each other, as one key; values are made of the latent.
     return BlockShape(1, attention.latent.kv_rank + attention.latent.rope, 0)
+
+
+_NOBODY = SessionId("0" * 32)
 
 
 class BlockEngine(Generic[A]):
@@ -152,6 +159,19 @@ class BlockEngine(Generic[A]):
         self._cache.open(session, limit, block_shapes(self._spec, span), parent, at)
         self._spans[session], self._limits[session] = span, limit
 
+    def rehearse(self) -> None:
+        """Take one token through the span, as nobody's, so that nobody's first waits for kernels.
+
+        Fetching compiled kernels from the disk takes 0.3 s: a stand-in's first answer had it.
+        """
+        if not self._keeps_memory:
+            return
+        with contextlib.suppress(MemoryFull):
+            self.open(_NOBODY, 1)
+            row = np.zeros((1, self._spec.width), np.float32) if self._span.first else None
+            self.step([Chunk(_NOBODY, 0, (0,), row, (0,))])
+        self.close(_NOBODY)
+
     def close(self, session: SessionId) -> None:
         """Free a session's memory; unknown sessions are no error."""
         self._cache.close(session)
@@ -178,6 +198,7 @@ class BlockEngine(Generic[A]):
                 rows=chunk.rows,
                 is_long=any(self._is_long(self._limits[chunk.session], s) for s in self._switches),
                 blocks=memory.blocks if self._keeps_memory else None,
+                places=memory.places if self._keeps_memory else None,
             )
             for chunk, memory in zip(batch, memories, strict=True)
         ]

@@ -21,11 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import platformdirs
-
-from manyhands.codec.weight_blocks import quantise
-from manyhands.domain.model_spec import Attention
 
 if TYPE_CHECKING:
     from manyhands.engine.crew import Crew
@@ -35,6 +31,7 @@ DEADLINE_S = 300.0
 """Compiling takes 2 to 10 s, on a busy machine a minute."""
 
 _SOURCES = (
+    "attend_kernels",
     "attend_tile",
     "block_kernels",
     "block_linear",
@@ -43,6 +40,8 @@ _SOURCES = (
     "crew",
     "native",
     "row_attention",
+    "row_kernels",
+    "row_tile",
 )
 _TRIED = "tried"
 _log = logging.getLogger(__name__)
@@ -53,28 +52,10 @@ def new_crew(threads: int | None) -> Crew | None:
     if not kernels_serve():
         return None
     with kept_here():
-        from manyhands.engine import block_kernels
+        from manyhands.engine import block_kernels, row_kernels
         from manyhands.engine.crew import Crew
 
-        crew = Crew(processors() if threads is None else threads, block_kernels)
-        _rehearse(crew)
-    return crew
-
-
-def _rehearse(crew: Crew) -> None:
-    """Use every kernel once: fetching them from the disk takes longer than many a step.
-
-    0.3 s were felt by whoever waited for a stand-in's first answer.
-    """
-    from manyhands.engine.block_linear import CompiledProduct
-    from manyhands.engine.row_attention import attend, kept
-
-    spec = Attention(1, 1, 32, 32, 1.0)
-    row = np.zeros((1, 1, 32), np.float32)
-    for known in (row, kept(row)):
-        attend(row, known, known, 0, spec, None, crew)
-    CompiledProduct(quantise(row[0], 8), crew)(row[0])
-    CompiledProduct(quantise(row[0], 4), crew)(row[0])
+    return Crew(processors() if threads is None else threads, block_kernels, row_kernels)
 
 
 def processors() -> int:

@@ -101,6 +101,18 @@ def next_job(state: int, last: int, looks: int) -> int:
 
 
 @native
+def is_attended(state: int, units: int, threads: int) -> bool:
+    """True where nobody has to be woken for a job of so many units."""
+    return units == 1 or threads == 1 or read(state + 8 * SLEEPERS) == 0
+
+
+@native
+def _units(state: int) -> int:
+    """Of the job that was opened last."""
+    return read(state + 8 * UNITS)
+
+
+@native
 def _sleepers(state: int, change: int) -> int:
     return add(state + 8 * SLEEPERS, change) + change
 
@@ -113,23 +125,41 @@ class Kernels(Protocol):
         """(state, job number): do units of that job while there are any."""
 
     @property
-    def open_product(self) -> Callable[..., tuple[int, int]]:
-        """Prepare a product; its number and units."""
+    def multiply(self) -> Callable[..., int]:
+        """Begin a product; what `Crew.end` is to be told."""
 
     @property
-    def open_attention(self) -> Callable[..., tuple[int, int]]:
-        """Prepare attention; its number and units."""
+    def attend(self) -> Callable[..., int]:
+        """Begin attention, likewise."""
+
+    @property
+    def attend_rows(self) -> Callable[..., int]:
+        """Begin attention of rows whose keys and values are kept first, likewise."""
+
+
+class RowKernels(Protocol):
+    """What `row_kernels` has, likewise."""
+
+    @property
+    def norm_rows(self) -> Callable[..., None]:
+        """Root-mean-square norms."""
+
+    @property
+    def gate_rows(self) -> Callable[..., None]:
+        """The inner rows of gated MLPs."""
 
 
 class Crew:
     """`threads` threads for one caller at a time, the calling one included."""
 
-    def __init__(self, threads: int, kernels: Kernels) -> None:
-        self.threads, self.kernels = threads, kernels
+    def __init__(self, threads: int, kernels: Kernels, rows: RowKernels) -> None:
+        self.threads, self.kernels, self.rows = threads, kernels, rows
         self._share = share = kernels.share
         self._memory = np.zeros(SIZE, np.int64)
         self._state = int(self._memory.ctypes.data)
         self._bell = threading.Semaphore(0)
+        self._room = np.empty(0, np.uint8)
+        self._room_at = 0
         for number in range(1, threads):
             work = (self._memory, self._state, self._bell, share)
             threading.Thread(target=_help, args=work, name=f"crew-{number}", daemon=True).start()
@@ -142,6 +172,18 @@ class Crew:
     def state(self) -> int:
         """Where the job lies, for those who prepare one."""
         return self._state
+
+    def room(self, size: int) -> int:
+        """Where so many bytes lie that the next job may use, at a multiple of 64."""
+        if size > self._room.size - 64:
+            self._room = np.empty(size + size // 4 + 64, np.uint8)
+            self._room_at = -(-int(self._room.ctypes.data) // 64) * 64
+        return self._room_at
+
+    def end(self, number: int) -> None:
+        """Return when a job is done that a kernel began; -1 is one that is."""
+        if number >= 0:
+            self.run(number, _units(self._state))
 
     def run(self, number: int, units: int) -> None:
         """Do the job that was opened; returns when all its units are done."""

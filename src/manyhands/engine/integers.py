@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 Float32 = NDArray[np.float32]
 
-ARITHMETIC = 4
+ARITHMETIC = 5
 """Names this arithmetic. Raise it with every change that can change a bit of a result.
 2: attention of queries that share keys. 3: torch's activations in whole vectors.
-4: keys and values kept in bfloat16.
+4: keys and values kept in bfloat16. 5: kernels for norms, rotations, gates, heads of 16 numbers.
 """
 
 ENGINES = ("numpy", "torch")

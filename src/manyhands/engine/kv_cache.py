@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from manyhands.domain.ids import SessionId, short
 from manyhands.engine.page_table import PAGE_TOKENS, Page, PageTable, pages_of
 from manyhands.engine.pages import PAGESIZE, RESERVES_FREELY, Range
@@ -73,8 +76,9 @@ class _Lane:
 class Memory(Generic[A]):
     """One session's memory: `blocks` holds a (keys, values) pair for each of its `shapes`.
 
-    `pages` are what it may fill, `home` is the range its own pages are in, `mappings` how many
-    parts of other ranges are shown there.
+    `places` [blocks, 6] says where those lie: of keys, then of values, address, bytes from head to
+    head, bytes from token to token. `pages` are what it may fill, `home` is the range its own pages
+    are in, `mappings` how many parts of other ranges are shown there.
     """
 
     limit: int
@@ -82,6 +86,7 @@ class Memory(Generic[A]):
     home: Range
     lanes: Sequence[_Lane]
     blocks: list[tuple[A, A]]
+    places: NDArray[np.int64]
     pages: list[Page[Range]]
     mappings: int = 0
     length: int = 0
@@ -224,9 +229,10 @@ class KvCache(Generic[A]):
                 f"has ({fault}); lower kv_bytes or free memory"
             ) from fault
         blocks = self._blocks(home, shapes, tokens)
+        places = self._places(home, shapes, tokens)
         pages = self._table.give(limit, page_bytes, home, shared)
         self._mappings += mappings
-        return Memory(limit, shapes, home, lanes, blocks, pages, mappings, at)
+        return Memory(limit, shapes, home, lanes, blocks, places, pages, mappings, at)
 
     def _lanes(self, shapes: tuple[BlockShape, ...], tokens: int) -> Sequence[_Lane]:
         """Block after block its keys head by head, then its values; made once for all sessions."""
@@ -253,6 +259,15 @@ class KvCache(Generic[A]):
                 first += shape.heads * tokens * width * self._element_bytes
             blocks.append((pair[0], pair[1]))
         return blocks
+
+    def _places(self, home: Range, shapes: Sequence[BlockShape], tokens: int) -> NDArray[np.int64]:
+        places, first = np.empty((len(shapes), 2, 3), np.int64), home.address
+        for block, shape in enumerate(shapes):
+            for side, width in enumerate((shape.key_width, shape.value_width)):
+                row_bytes = width * self._element_bytes
+                places[block, side] = first, tokens * row_bytes, row_bytes
+                first += shape.heads * tokens * row_bytes
+        return places.reshape(-1, 6)
 
     def _shareable(
         self, source: Memory[A] | None, at: int, lanes: int

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -27,6 +28,15 @@ def native(function: F) -> F:
 def emitted(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function for compiled code whose instructions `function` writes."""
     return cast("Callable[..., Any]", intrinsic(function))
+
+
+def _at(_context: Any, _address: Any) -> Any:
+    """A pointer, for `carray`."""
+
+    def emit(_c: Any, builder: Any, _s: Any, given: Any) -> Any:
+        return builder.inttoptr(given[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.int64), emit
 
 
 def _read(_context: Any, _address: Any) -> Any:
@@ -78,6 +88,7 @@ def _swap(_context: Any, _address: Any, _expected: Any, _value: Any) -> Any:
     return types.boolean(types.int64, types.int64, types.int64), emit
 
 
+at: Callable[[int], Any] = emitted(_at)
 read: Callable[[int], int] = emitted(_read)
 read_float: Callable[[int], float] = emitted(_read_float)
 write: Callable[[int, int], None] = emitted(_write)

@@ -92,7 +92,10 @@ def load(
         return flat.reshape(shape)
 
     cache = KvCache(kv_bytes, form.itemsize, spec.context, view)
-    return BlockEngine(spec, span, program, cache, device)
+    engine = BlockEngine(spec, span, program, cache, device)
+    if whole is not None:
+        engine.rehearse()
+    return engine
 
 
 def profile(weights: str, weight_format: str, wire_codec: str) -> Profile:

@@ -28,16 +28,15 @@ _MAP_FIXED, _MAP_NORESERVE = 0x10, 0x4000
 class Range:
     """`size_bytes` of addresses, a writable buffer of zeros. Raises MemoryError if there are none.
 
-    `buffer` is what arrays are made from; they keep its memory alive.
+    `buffer` is what arrays are made from; they keep its memory alive. `address` is where it lies.
     """
 
     def __init__(self, size_bytes: int) -> None:
         self.buffer = _reserve(size_bytes)
         self._file = _memory_file(size_bytes)
-        self._address = 0
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.buffer))
         if self._file is not None:
             weakref.finalize(self, os.close, self._file)
-            self._address = ctypes.addressof(ctypes.c_char.from_buffer(self.buffer))
             self._map(self._file, 0, size_bytes, mmap.MAP_SHARED)
 
     @property
@@ -68,7 +67,7 @@ class Range:
 
     def _map(self, file: int, begin: int, end: int, flags: int) -> None:
         """Put a part of a file at its place in this range, instead of what is there."""
-        rights, at = mmap.PROT_READ | mmap.PROT_WRITE, self._address + begin
+        rights, at = mmap.PROT_READ | mmap.PROT_WRITE, self.address + begin
         if _LIBC.mmap(at, end - begin, rights, flags | _MAP_FIXED, file, begin) != at:
             why = os.strerror(ctypes.get_errno())
             raise MemoryError(f"the system mapped no {end - begin} bytes: {why}")

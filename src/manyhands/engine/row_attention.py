@@ -7,7 +7,6 @@ the last bits, and carry different names. Knows nothing of sessions.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,17 +21,8 @@ if TYPE_CHECKING:
 
 Float32 = NDArray[np.float32]
 
-_NONE = np.empty(0, np.float32)
-
 LANES = 16
-"""The kernel takes heads whose widths are multiples of this, of bfloat16 of twice as much."""
-
-UNIT_PAIRS = 8192
-"""About how many pairs of query and key one unit computes."""
-
-LEAST_ROWS = 4
-"""Queries that a unit has at least, where there are so many: as many share a key that is read."""
-
+"""The kernel takes heads whose widths are multiples of this."""
 
 Kept = Float32 | NDArray[np.uint16]
 """Keys or values: float32, or the bits of bfloat16."""
@@ -58,8 +48,7 @@ def attend(
     sides. Memory may be strided, but for the last axis.
     """
     width, halved = values.shape[2], keys.dtype == np.uint16
-    lanes = 2 * LANES if halved else LANES
-    is_wide = spec.head_dim % lanes == 0 and width % lanes == 0
+    is_wide = spec.head_dim % LANES == 0 and width % LANES == 0
     is_plain = spec.softcap is None and spec.alibi is None
     if crew is None or not is_wide or not is_plain:
         return _one_by_one(queries, _wide(keys), _wide(values), position, spec, sinks)
@@ -67,48 +56,29 @@ def attend(
     lies = *_place(keys), *_place(values)
     parts = np.array([[0, queries.shape[0], position, *lies, around, 0]])
     out = np.empty((queries.shape[0], spec.heads, width), np.float32)
-    given = _by_lanes(queries, (LANES, 2)) if halved else queries
-    attend_parts(crew, given, out, parts, spec, sinks, halved=halved)
-    return _by_lanes(out, (2, LANES)) if halved else out
-
-
-def attend_parts(
-    crew: Crew,
-    queries: Float32,
-    out: Float32,
-    parts: NDArray[np.int64],
-    spec: Attention,
-    sinks: Float32 | None,
-    *,
-    halved: bool = False,
-) -> None:
-    """Attention of many sessions' queries [N, H, W] into `out` [N, H, V], by the kernel.
-
-    Each of `parts` is a session: see `block_kernels.open_attention`. `halved`: its keys and values
-    are bfloat16, and every 32 numbers of queries and `out` have the even ones first. They
-    must stay where they are until it returns.
-    """
-    if spec.kv_heads == 1 and spec.heads % LEAST_ROWS == 0:  # as several, so that threads share it
-        spec = replace(spec, kv_heads=spec.heads // LEAST_ROWS)
-        parts[:, (4, 7)] = 0  # bytes from head to head
-    seen = int((parts[:, 1] + parts[:, 2]).max())
-    seen = seen if spec.window is None else min(spec.window, seen)
-    groups = spec.heads // spec.kv_heads
-    unit_rows = max(-(-LEAST_ROWS // groups), UNIT_PAIRS // (seen * groups))
-    number, units = crew.kernels.open_attention(
-        crew.state,
-        halved,
-        queries,
-        out,
-        parts,
-        spec.kv_heads,
-        scale := np.array([spec.scale], np.float32),
-        held := _NONE if sinks is None else np.ascontiguousarray(sinks),
-        spec.window or 0,
-        unit_rows,
+    given = _evens_first(queries) if halved else queries
+    held = None if sinks is None else np.ascontiguousarray(sinks)
+    crew.end(
+        crew.kernels.attend(
+            crew.state,
+            crew.threads,
+            halved,
+            given.ctypes.data,
+            given.strides[0],
+            given.strides[1],
+            out.ctypes.data,
+            parts.ctypes.data,
+            1,
+            spec.heads,
+            spec.kv_heads,
+            spec.head_dim,
+            width,
+            spec.scale,
+            0 if held is None else held.ctypes.data,
+            spec.window or 0,
+        )
     )
-    crew.run(number, units)
-    del scale, held  # not before the job is done: it knows them by address
+    return out
 
 
 def _wide(rows: Kept) -> Float32:
@@ -117,10 +87,12 @@ def _wide(rows: Kept) -> Float32:
     return np.asarray(rows, np.float32)
 
 
-def _by_lanes(rows: Float32, sides: tuple[int, int]) -> Float32:
-    """[N, H, W] with every 32 numbers, seen as a matrix of these sides, turned round."""
-    turned = rows.reshape(*rows.shape[:2], -1, *sides).swapaxes(-1, -2)
-    return np.ascontiguousarray(turned).reshape(rows.shape)
+def _evens_first(rows: Float32) -> Float32:
+    """[N, H, W] with the even ones of every whole 32 numbers first."""
+    turned, whole = np.array(rows, order="C"), rows.shape[2] // 32 * 32
+    pairs = rows[..., :whole].reshape(*rows.shape[:2], -1, 16, 2)
+    turned[..., :whole] = pairs.swapaxes(-1, -2).reshape(*rows.shape[:2], whole)
+    return turned
 
 
 def _place(array: Kept) -> tuple[int, int, int]:

@@ -17,19 +17,24 @@ from manyhands.engine.expert_weights import LatentWeights
 from manyhands.engine.layer_weights import BlockWeights
 from manyhands.engine.torch_latent import attend_latent, split_latent
 from manyhands.engine.torch_linear import Linear
-from manyhands.engine.torch_math import attend, attend_around, is_plain, norm, rotate
-from manyhands.engine.torch_next import attend_next, attend_together, is_for_kernel
+from manyhands.engine.torch_math import attend, attend_around, is_plain, rotate
+from manyhands.engine.torch_next import Together, attend_next
+from manyhands.engine.torch_rows import norm
 from manyhands.engine.torch_step import Step
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A block that is held. `rope` is its spec's, one object for all blocks with an equal one."""
+    """A block that is held. `rope` is its spec's, one object for all blocks with an equal one.
+
+    `together` attends where the kernel can.
+    """
 
     layer: int
     spec: BlockSpec
     rope: Rope | None
     weights: BlockWeights[Tensor, Linear]
+    together: Together | None
 
 
 def attention(rows: Tensor, place: int, block: Block, step: Step) -> Tensor:
@@ -43,17 +48,14 @@ def attention(rows: Tensor, place: int, block: Block, step: Step) -> Tensor:
     turned = fused[:, :cut].view(-1, both, spec.head_dim)
     values = fused[:, cut:].view(-1, spec.kv_heads, spec.v_head_dim)
     if spec.qk_norm != "none":
-        _norm_queries_and_keys(fused, turned, block)
+        _norm_queries_and_keys(fused, turned, block, step)
+    if block.together is not None:
+        return block.weights.o(block.together(fused, place, step))
     if block.rope is not None:
         rotate(turned, block.rope, *step.turn(block.rope))
     queries, keys = turned[:, : spec.heads], turned[:, spec.heads :]
     if step.integers is not None and spec.causal:
         keys, values = keys.bfloat16(), values.bfloat16()  # as they are kept
-    if step.crew is not None and is_for_kernel(spec, keys.dtype):
-        given = queries, keys, values, block.weights.sinks
-        return block.weights.o(
-            attend_together(step.crew, step.parts, step.cuts, place, spec, *given)
-        )
     ones = step.ones if step.integers is None and is_plain(spec, block.weights.sinks) else 0
     mixed = []
     if ones:
@@ -100,7 +102,7 @@ def _latent_attention(
     return block.weights.o(mixed[0] if len(mixed) == 1 else torch.cat(mixed))
 
 
-def _norm_queries_and_keys(fused: Tensor, turned: Tensor, block: Block) -> None:
+def _norm_queries_and_keys(fused: Tensor, turned: Tensor, block: Block, step: Step) -> None:
     """Norm in place, each head by itself or all heads of a row as one."""
     spec, weights = block.spec.attention, block.weights
     form = spec.qk or block.spec.norm
@@ -109,8 +111,8 @@ def _norm_queries_and_keys(fused: Tensor, turned: Tensor, block: Block) -> None:
     else:
         cut = spec.heads * spec.head_dim
         queries, keys = fused[:, :cut], fused[:, cut : cut + spec.kv_heads * spec.head_dim]
-    queries.copy_(norm(queries, form, weights.q_norm))
-    keys.copy_(norm(keys, form, weights.k_norm))
+    queries.copy_(norm(step.crew, queries, form, weights.q_norm))
+    keys.copy_(norm(step.crew, keys, form, weights.k_norm))
 
 
 def _remember(

@@ -45,11 +45,10 @@ from manyhands.engine.served import check_served
 from manyhands.engine.torch_attention import Block, attention
 from manyhands.engine.torch_ends import embed, head
 from manyhands.engine.torch_linear import Linear, is_packed, low_precision_is_native
-from manyhands.engine.torch_math import (
-    ARITHMETIC,
-    norm,
-)
+from manyhands.engine.torch_math import ARITHMETIC
 from manyhands.engine.torch_moe import feed
+from manyhands.engine.torch_next import Together, is_for_kernel
+from manyhands.engine.torch_rows import norm
 from manyhands.engine.torch_step import Step
 from manyhands.engine.torch_weights import TorchReader
 from manyhands.engine.weights import stored_dtype
@@ -107,7 +106,10 @@ def load(
         return torch.frombuffer(buffer, dtype=kept, count=count, offset=offset).view(shape)
 
     cache = KvCache(kv_bytes, kept.itemsize, spec.context, view)
-    return BlockEngine(spec, span, program, cache, device)
+    engine = BlockEngine(spec, span, program, cache, device)
+    if crew is not None:
+        engine.rehearse()
+    return engine
 
 
 def resolve_dtype(dtype: str, spec: ModelSpec, span: Span, weights: Weights) -> DtypeName:
@@ -185,7 +187,10 @@ class _Program:
                     # Equal ropes become one object, so that a step turns its positions once.
                     rope = part.attention.rope
                     rope = None if rope is None else ropes.setdefault(rope, rope)
-                    self._blocks.append(Block(place, part, rope, block))
+                    together = None
+                    if crew is not None and is_for_kernel(part.attention):
+                        together = Together(crew, part.attention, rope, block.sinks)
+                    self._blocks.append(Block(place, part, rope, block, together))
                 case HeadSpec() as part:
                     last = read_head(layer, part, spec.width, place, reader, tokens)
                     self._head = part, last
@@ -221,24 +226,28 @@ class _Program:
 def _run_block(rows: Tensor, place: int, block: Block, step: Step) -> Tensor:
     """One block over the rows [N, D] of all parts, `place` of those that are run."""
     spec, weights, scale = block.spec, block.weights, block.spec.residual_scale
-    seen = rows if spec.flow == "post" else _norm(rows, spec, weights.attention_norm)
-    mixed = _norm(attention(seen, place, block, step), spec, weights.attention_after_norm)
+    seen = rows if spec.flow == "post" else _norm(rows, step, spec, weights.attention_norm)
+    mixed = _norm(attention(seen, place, block, step), step, spec, weights.attention_after_norm)
     mixed = _scaled(mixed, weights.attention_scale)
     if spec.flow == "parallel":
-        seen = seen if weights.mlp_norm is None else norm(rows, spec.norm, weights.mlp_norm)
+        seen = (
+            seen if weights.mlp_norm is None else norm(step.crew, rows, spec.norm, weights.mlp_norm)
+        )
         rows = torch.add(rows, mixed, alpha=scale)
         return rows.add_(_mlp(seen, block, step), alpha=scale)
     if spec.flow == "post":
-        rows = _norm(torch.add(rows, mixed, alpha=scale), spec, weights.attention_norm)
-        return _norm(torch.add(rows, _mlp(rows, block, step), alpha=scale), spec, weights.mlp_norm)
+        rows = _norm(torch.add(rows, mixed, alpha=scale), step, spec, weights.attention_norm)
+        return _norm(
+            torch.add(rows, _mlp(rows, block, step), alpha=scale), step, spec, weights.mlp_norm
+        )
     rows = torch.add(seen if spec.residual_from_norm else rows, mixed, alpha=scale)
-    seen = _norm(rows, spec, weights.mlp_norm)
+    seen = _norm(rows, step, spec, weights.mlp_norm)
     return (seen if spec.residual_from_norm else rows).add_(_mlp(seen, block, step), alpha=scale)
 
 
-def _norm(rows: Tensor, spec: BlockSpec, weights: NormWeights[Tensor] | None) -> Tensor:
+def _norm(rows: Tensor, step: Step, spec: BlockSpec, weights: NormWeights[Tensor] | None) -> Tensor:
     """A norm that may not be there."""
-    return rows if weights is None else norm(rows, spec.norm, weights)
+    return rows if weights is None else norm(step.crew, rows, spec.norm, weights)
 
 
 def _scaled(rows: Tensor, scale: Tensor | None) -> Tensor:
@@ -248,5 +257,7 @@ def _scaled(rows: Tensor, scale: Tensor | None) -> Tensor:
 
 def _mlp(rows: Tensor, block: Block, step: Step) -> Tensor:
     weights = block.weights
-    out = _norm(feed(rows, weights.mlp, step.apply), block.spec, weights.mlp_after_norm)
+    out = _norm(
+        feed(rows, weights.mlp, step.apply, step.crew), step, block.spec, weights.mlp_after_norm
+    )
     return _scaled(out, weights.mlp_scale)

@@ -63,6 +63,8 @@ def in_vectors(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
     silu, gelu and sigmoid then differ in the last bit, where a row lies decides.
     """
     count = rows.numel()
+    if rows.shape[-1] % LANES == 0 and count <= ONE_THREAD and rows.is_contiguous():
+        return function(rows)  # whole vectors as it is
     flat = torch.zeros(-(-count // LANES) * LANES)
     held = flat[:count].view(rows.shape)
     held.copy_(rows)

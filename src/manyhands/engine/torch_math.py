@@ -17,10 +17,11 @@ from torch.nn import functional
 from manyhands.domain.model_spec import Attention, Mlp, Norm, Rope
 from manyhands.engine.layer_weights import NormWeights
 
-ARITHMETIC = 3
+ARITHMETIC = 4
 """Names this arithmetic beside torch's version. Raise it with every change, here, in `torch_linear`
 or in `torch_blocks`, that can change a bit of a result: another order of additions is enough.
-3: experts of one row are multiplied by their share, then added.
+3: experts of one row are multiplied by their share, then added. 4: norms and rotations by kernels
+beside bfloat16 and integers.
 """
 
 QUERY_ROWS = 128

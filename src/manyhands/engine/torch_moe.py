@@ -6,13 +6,19 @@ experts' rows are added up, in float32 whatever the rows are. Knows nothing of b
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from manyhands.domain.model_spec import Moe
 from manyhands.engine.expert_weights import MlpWeights, MoeWeights
 from manyhands.engine.torch_linear import Linear
-from manyhands.engine.torch_math import Apply, activate, plainly
+from manyhands.engine.torch_math import Apply, plainly
+from manyhands.engine.torch_rows import activate
+
+if TYPE_CHECKING:
+    from manyhands.engine.crew import Crew
 
 LEAST_SUM = 1e-20
 """Keeps a sum of weights that all are 0 from dividing by it."""
@@ -22,21 +28,22 @@ def feed(
     rows: Tensor,
     weights: MlpWeights[Linear] | MoeWeights[Tensor, Linear],
     apply: Apply = plainly,
+    crew: Crew | None = None,
 ) -> Tensor:
     """What a block's MLP, or mixture of them, makes of rows [N, D]."""
     if isinstance(weights, MlpWeights):
-        return weights.down(activate(weights.mlp_in(rows), weights.spec, apply))
+        return weights.down(activate(crew, weights.mlp_in(rows), weights.spec, apply))
     wide = rows.float()
     chosen, shares = route(wide, weights, apply)
     out = torch.zeros_like(wide)
     if rows.shape[0] == 1:
         for expert, share in sorted(zip(chosen[0].tolist(), shares[0].tolist(), strict=True)):
             # not by `alpha`, which multiplies and adds in one rounding: many rows have two
-            out.add_(feed(rows, weights.experts[expert], apply).float() * share)
+            out.add_(feed(rows, weights.experts[expert], apply, crew).float() * share)
     else:
-        _by_expert(rows, chosen, shares, weights, apply, out)
+        _by_expert(rows, chosen, shares, weights, apply, crew, out)
     if weights.shared is not None:
-        shared = feed(rows, weights.shared, apply).float()
+        shared = feed(rows, weights.shared, apply, crew).float()
         if weights.shared_scale is not None:
             shared *= apply(torch.sigmoid, weights.shared_scale(wide))
         out += shared
@@ -49,6 +56,7 @@ def _by_expert(
     shares: Tensor,
     weights: MoeWeights[Tensor, Linear],
     apply: Apply,
+    crew: Crew | None,
     out: Tensor,
 ) -> None:
     """Add to `out` [N, D] what the chosen experts make of their rows."""
@@ -60,7 +68,7 @@ def _by_expert(
         if count:
             last = first + count
             theirs = whose[first:last]
-            made = feed(rows[theirs], weights.experts[expert], apply).float()
+            made = feed(rows[theirs], weights.experts[expert], apply, crew).float()
             out.index_add_(0, theirs, made * by_share[first:last, None])
             first = last
 

@@ -8,71 +8,94 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from manyhands.domain.model_spec import Attention
+from manyhands.domain.model_spec import Attention, Rope
 from manyhands.engine.blocks import Part
-from manyhands.engine.row_attention import attend_parts
 from manyhands.engine.torch_math import attend_once
+from manyhands.engine.torch_step import Step
 
 if TYPE_CHECKING:
     from manyhands.engine.crew import Crew
 
-LANES = 32
-"""The kernel widens so many numbers of bfloat16 at a time: the even ones, then the odd ones."""
+LANES = 16
+"""The kernel takes heads whose widths are multiples of this."""
 
 
-def is_for_kernel(spec: Attention, dtype: torch.dtype) -> bool:
-    """True where `attend_together` can compute it."""
+def is_for_kernel(spec: Attention) -> bool:
+    """True where `Together` can compute it."""
     is_wide = spec.head_dim % LANES == 0 and spec.v_head_dim % LANES == 0
     is_plain = spec.causal and spec.softcap is None and spec.alibi is None
-    return dtype == torch.bfloat16 and is_wide and is_plain
+    return is_wide and is_plain and spec.latent is None
 
 
-def attend_together(
-    crew: Crew,
-    parts: Sequence[Part[Tensor]],
-    cuts: Sequence[int],
-    place: int,
-    spec: Attention,
-    queries: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    sinks: Tensor | None,
-) -> Tensor:
-    """Rows `cuts` of all parts: queries [N, H, W], new keys and values [N, K, W] -> [N, H * V].
+class Together:
+    """A block's attention that `is_for_kernel`, by the threads of a crew.
 
-    Keys and values are bfloat16, queries of any kind. The new ones are remembered first, where
-    there is a memory.
+    Keys and values are kept in bfloat16.
     """
-    rows = queries.shape[0]
-    table = np.empty((len(parts), 11), np.int64)
-    for number, part in enumerate(parts):
-        first, last = cuts[number], cuts[number + 1]
-        all_keys, all_values = keys[first:last].transpose(0, 1), values[first:last].transpose(0, 1)
-        if part.blocks is not None:
-            new_keys, new_values = all_keys, all_values
-            all_keys, all_values = part.blocks[place]
-            all_keys[:, part.position : part.end].copy_(new_keys)
-            all_values[:, part.position : part.end].copy_(new_values)
-        lies = (*_place(all_keys), *_place(all_values))
-        table[number] = (first, last - first, part.position, *lies, 0, 0)
-    evens_first = torch.empty(rows, spec.heads, spec.head_dim)
-    _lanes(evens_first, 2).copy_(_lanes(queries, LANES // 2).mT)
-    out = torch.empty(rows, spec.heads, spec.v_head_dim)
-    held = None if sinks is None else sinks.float().numpy()
-    attend_parts(crew, evens_first.numpy(), out.numpy(), table, spec, held, halved=True)
-    mixed = torch.empty_like(out, dtype=queries.dtype)
-    _lanes(mixed, LANES // 2).copy_(_lanes(out, 2).mT)
-    return mixed.view(rows, -1)
 
+    def __init__(
+        self, crew: Crew, spec: Attention, rope: Rope | None, sinks: Tensor | None
+    ) -> None:
+        self._crew, self._spec, self._rope = crew, spec, rope
+        self._sinks = None if sinks is None else sinks.float().contiguous()
+        self._row_bytes = 4 * spec.heads * spec.head_dim
+        self._spare = 4 * max(spec.head_dim, spec.v_head_dim)
+        self._outs = spec.heads * spec.v_head_dim
+        self._held = (
+            spec.heads,
+            spec.kv_heads,
+            spec.head_dim,
+            spec.v_head_dim,
+            0 if rope is None else len(rope.inv_freq),
+            rope is not None and rope.interleaved,
+            float(spec.scale),
+            0 if self._sinks is None else self._sinks.data_ptr(),
+            spec.window or 0,
+        )
 
-def _lanes(rows: Tensor, groups: int) -> Tensor:
-    """[N, H, W] with every 32 numbers as so many groups."""
-    count, heads, width = rows.shape
-    return rows.view(count, heads, width // LANES, groups, LANES // groups)
+    def __deepcopy__(self, _memo: object) -> Together:
+        return self  # it never changes, and knows its memory by address: a copied engine shares it
+
+    def __call__(self, fused: Tensor, place: int, step: Step) -> Tensor:
+        """Rows of all parts: queries, keys, values beside each other, not yet turned -> [N, H * V].
+
+        The new keys and values are remembered first, where there is a memory.
+        """
+        table, count, own = step.table(place), fused.shape[0], []
+        for number, part in enumerate(step.parts):
+            if part.places is None:
+                own.append(pair := self._memory(part.end))
+                table[number, 3:9] = (*_place(pair[0]), *_place(pair[1]))
+        given, out = fused.contiguous(), torch.empty(count, self._outs)
+        turns = None if self._rope is None else step.wide_turn(self._rope)
+        crew = self._crew
+        crew.end(
+            crew.kernels.attend_rows(
+                crew.state,
+                crew.threads,
+                given.dtype == torch.bfloat16,
+                given.data_ptr(),
+                0 if turns is None else turns.data_ptr(),
+                table.ctypes.data,
+                len(step.parts),
+                out.data_ptr(),
+                crew.room(count * self._row_bytes + self._spare),
+                *self._held,
+            )
+        )
+        return out.to(fused.dtype)
+
+    def _memory(self, tokens: int) -> tuple[Tensor, Tensor]:
+        """Keys and values [K, L, W] of a part that has none."""
+        widths = self._spec.head_dim, self._spec.v_head_dim
+        keys, values = (
+            torch.empty(self._spec.kv_heads, tokens, width, dtype=torch.bfloat16)
+            for width in widths
+        )
+        return keys, values
 
 
 def _place(array: Tensor) -> tuple[int, int, int]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from manyhands.domain.model_spec import Rope
@@ -14,6 +15,9 @@ from manyhands.engine.blocks import Part
 from manyhands.engine.integers import Integers
 from manyhands.engine.torch_integers import in_vectors
 from manyhands.engine.torch_math import Apply, mask_of, plainly, rotation
+
+PART = 11
+"""Figures of a part; `attend_kernels` has the same."""
 
 if TYPE_CHECKING:
     from manyhands.engine.crew import Crew
@@ -44,6 +48,8 @@ class Step:
             self.ones += 1
         self.dtype = dtype
         self._turns: dict[int, tuple[Tensor, Tensor]] = {}
+        self._wide_turns: dict[int, Tensor] = {}
+        self._table: NDArray[np.int64] | None = None
         self._masks: dict[tuple[int, int | None], Tensor | None] = {}
 
     @property
@@ -71,6 +77,42 @@ class Step:
             )
             self._turns[id(rope)] = found
         return found
+
+    def wide_turn(self, rope: Rope) -> Tensor:
+        """Cosines and sines of all rows in float32 [N, 2, pairs], for `keep_rows`."""
+        found = self._wide_turns.get(id(rope))
+        if found is None:
+            pairs = [
+                torch.cat(
+                    rotation(
+                        rope,
+                        part.is_long,
+                        torch.arange(part.position, part.end, dtype=torch.float32),
+                        torch.float32,
+                    ),
+                    1,
+                )
+                for part in self.parts
+            ]
+            found = self._wide_turns[id(rope)] = torch.cat(pairs)
+        return found
+
+    def table(self, place: int) -> NDArray[np.int64]:
+        """The parts as `open_attention` takes them [P, PART], at one of the blocks that are run.
+
+        Where a part has no memory its places are left for the caller to fill in.
+        """
+        if self._table is None:
+            places = [part.places for part in self.parts]
+            blocks = max([1, *(len(each) for each in places if each is not None)])
+            self._table = np.zeros((blocks, len(places), PART), np.int64)
+            for number, (part, each) in enumerate(zip(self.parts, places, strict=True)):
+                first, last = self.cuts[number], self.cuts[number + 1]
+                self._table[:, number, :3] = first, last - first, part.position
+                if each is not None:
+                    self._table[:, number, 3:9] = each
+        table: NDArray[np.int64] = self._table[place if len(self._table) > 1 else 0]
+        return table
 
     def mask(self, index: int, window: int | None) -> Tensor | None:
         """The mask of one part, None where `attend` needs none."""

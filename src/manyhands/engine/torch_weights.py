@@ -142,10 +142,18 @@ class TorchBlocks:
     def __init__(self, linear: BlockLinear | RowLinear) -> None:
         self._linear = linear
         self.bytes_held = linear.bytes_held
+        self._product = linear.compiled if isinstance(linear, BlockLinear) else None
+        held = linear.bias if isinstance(linear, BlockLinear) else None
+        self._bias = None if held is None else torch.from_numpy(held)
 
     def __call__(self, rows: Tensor) -> Tensor:
         """[N, in] -> [N, out]."""
-        return torch.from_numpy(self._linear(rows.numpy()))
+        if self._product is None:
+            return torch.from_numpy(self._linear(rows.numpy()))
+        given, count = rows.contiguous(), rows.shape[0]
+        out = torch.empty(count, self._product.outs)
+        self._product.write(given.data_ptr(), count, out.data_ptr())
+        return out if self._bias is None else out.add_(self._bias)
 
 
 class TorchTable:
