@@ -9,12 +9,15 @@ import pytest
 
 from manyhands.domain import messages, work
 from manyhands.domain.ids import ModelId, PeerId, SessionId
+from manyhands.domain.manifest import BLOCK_BYTES, ManifestId
 from manyhands.domain.messages import (
     ACKNOWLEDGED,
     BULK,
     CREDITED,
     Announce,
+    AskBlock,
     Message,
+    PieceMessage,
     Replay,
     Rewire,
     SessionMessage,
@@ -30,8 +33,13 @@ PARTS = {SignedRecord}
 """Classes of messages.py that travel within messages only."""
 
 
-def test_every_message_class_is_in_exactly_one_of_stream_session_and_directory():
-    unions = [set(get_args(StreamMessage)), set(get_args(SessionMessage)), {Announce}]
+def test_every_message_class_is_in_exactly_one_of_stream_session_directory_and_pieces():
+    unions = [
+        set(get_args(StreamMessage)),
+        set(get_args(SessionMessage)),
+        {Announce},
+        set(get_args(PieceMessage)),
+    ]
     for number, union in enumerate(unions):
         assert not union & set().union(*unions[:number])
     assert set().union(*unions) == set(get_args(Message))
@@ -102,6 +110,8 @@ REPLAY = Replay(SESSION, 1, 0, 1, 0, 5, 2, 0, 0)
         (REPLAY, {"chunk": 0}),
         (REPLAY, {"last": 0}),
         (REPLAY, {"through": 0}),
+        (AskBlock(ManifestId("aa" * 32), 0, 0, 9), {"last": BLOCK_BYTES + 1}),
+        (AskBlock(ManifestId("aa" * 32), 0, 0, 9), {"first": 9}),
     ],
 )
 def test_messages_that_make_no_sense_cannot_be_made(message, changes):

@@ -77,12 +77,17 @@ class LivePeer:
             deadline_s=settings.dial_deadline_s,
             wall_clock=wall_clock,
         )
-        self._threads = ComputeThread(on_start), ComputeThread(on_start, "loading")
+        self._threads = (
+            ComputeThread(on_start),
+            ComputeThread(on_start, "loading"),
+            ComputeThread(name="disk"),
+        )
         outside = Outside(
             keys=membership.keys,
             transport=self._transport,
             compute=self._threads[0],
             loading=self._threads[1],
+            disk=self._threads[2],
             clock=asyncio.get_running_loop().time,
             wall_clock=wall_clock,
             chance=random.Random(secrets.randbits(64)),  # noqa: S311 (names sessions, no secret)
@@ -94,6 +99,13 @@ class LivePeer:
     def address(self) -> str:
         """Where others dial us; empty before the node has started."""
         return self.node.directory.address_of(self.node.peer) or ""
+
+    async def adopt(self, model: Model, on_start: Callable[[], None] | None = None) -> None:
+        """Know one more model; `on_start` runs in each compute thread before anything of it."""
+        if on_start is not None:
+            for thread in self._threads[:2]:
+                await thread.run(on_start)
+        self.node.add(model)
 
     async def run(self, renewal: Renewal | None = None) -> None:
         """Run until cancelled: farewells are said, threads and memories freed on the way out."""

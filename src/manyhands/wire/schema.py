@@ -16,13 +16,19 @@ import msgspec
 from manyhands.domain.messages import (
     Ack,
     Announce,
+    AskBlock,
+    AskPieces,
     Beat,
+    Block,
     Credit,
     Gap,
     Goodbye,
     Hello,
     LinkLost,
+    ManifestTold,
     Message,
+    NotGiven,
+    PiecesHad,
     Ready,
     Refused,
     Renew,
@@ -56,6 +62,12 @@ KINDS: Mapping[type, Kind] = MappingProxyType(
         Renew: Kind.RENEW,
         SessionClose: Kind.SESSION_CLOSE,
         Announce: Kind.ANNOUNCE,
+        AskPieces: Kind.ASK_PIECES,
+        ManifestTold: Kind.MANIFEST_TOLD,
+        PiecesHad: Kind.PIECES_HAD,
+        AskBlock: Kind.ASK_BLOCK,
+        Block: Kind.BLOCK,
+        NotGiven: Kind.NOT_GIVEN,
     }
 )
 """Message class -> kind, one to one."""
