@@ -20,6 +20,7 @@ ONE_ROUND = ("--rounds", "1", "--tokens", "2")
 SLOW = {
     "decode": (*ONE_ROUND, "--prompt", "8", "--forms", "int4"),
     "two_peers": ONE_ROUND,
+    "pieces": ("--rounds", "1", "--layers", "1", "--rates", "0"),
     "measure": ("--turns", "1", "--rounds", "1", "--models", "443M", "--cases", "torch:bf16"),
 }
 if TELLS_MEMORY:

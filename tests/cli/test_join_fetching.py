@@ -13,6 +13,7 @@ from test_join import LAYERS, joining, refused
 import tiny
 from founding_house import SETTINGS, founding, small
 from manyhands.domain.span import Span
+from manyhands.node.fetching import WINDOW_BLOCKS
 from manyhands.store.checkpoint import Checkpoint
 from manyhands.store.fetched import FetchedFolder
 from pieces_house import PIECE_BYTES, whole
@@ -110,7 +111,7 @@ async def test_a_joiner_that_is_killed_again_and_again_goes_on_where_it_was(fold
         opened = Checkpoint.open(here.folder)
         assert opened.digest(opened.spec.span) == source.digest(source.spec.span)
         total = here.table.size_bytes(here.had)
-        assert seeder.given_bytes < total + (kills + 1) * 17 * PIECE_BYTES
+        assert seeder.given_bytes < total + (kills + 1) * (WINDOW_BLOCKS + 1) * PIECE_BYTES
 
 
 async def test_a_joiner_without_the_disk_for_it_is_told_before_anything_comes(folder, tmp_path):

@@ -15,6 +15,7 @@ from manyhands.domain.settings import Settings
 from manyhands.domain.span import Span
 from manyhands.errors import CheckpointError, PeerLied, PeerLost, ResourceError
 from manyhands.net.memory import Path
+from manyhands.node.fetching import WINDOW_BLOCKS
 from manyhands.node.obtaining import fetched_folder
 from manyhands.store.checkpoint import Checkpoint
 from manyhands.store.fetched import FetchedFolder
@@ -158,7 +159,7 @@ def test_a_slow_giver_is_not_waited_for(source, tmp_path):
         took_s = asyncio.get_running_loop().time() - began_s
         assert same_files(source, tmp_path / "m")
         # alone it would need this long for its window
-        assert took_s < 16 * PIECE_BYTES / 20e3
+        assert took_s < WINDOW_BLOCKS * PIECE_BYTES / 20e3
 
     in_pieces_house(test, [whole(source), whole(source)])
 
@@ -186,7 +187,7 @@ def test_interrupted_fifty_times_at_random_and_resumed_it_is_whole(source, tmp_p
         await house.fetcher.fetch(folder, all_of(folder))
         assert same_files(source, target)
         # what was on its way is asked for again, never what was kept
-        assert sum(house.given) - before < total + 51 * 16 * PIECE_BYTES
+        assert sum(house.given) - before < total + 51 * WINDOW_BLOCKS * PIECE_BYTES
 
     in_pieces_house(test, [whole(source)], path=replace(LAN, rate_bytes_per_s=2e6))
 

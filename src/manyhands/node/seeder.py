@@ -31,10 +31,14 @@ log = logging.getLogger(__name__)
 MOST_ASKED = 64
 """Questions of one peer that may wait here; one that keeps the rules asks far fewer at a time."""
 
-READ_AT_A_TIME = 4
+READ_AT_A_TIME = 8
 """Blocks of one peer that are read in one go; then it is the next one's turn."""
 
+READ_AHEAD = 2
+"""So many times that much may be read and not sent yet."""
+
 Send = Callable[[PeerId, Message], None]
+_Read = tuple[PeerId, list[AskBlock], list[bytes]]
 
 
 class Seeder:
@@ -48,6 +52,7 @@ class Seeder:
         self._wanting: dict[ModelId, dict[PeerId, AskPieces]] = {}
         self._asked: dict[PeerId, deque[AskBlock]] = {}
         self._something = asyncio.Event()
+        self._read: asyncio.Queue[_Read] = asyncio.Queue(READ_AHEAD)
         self.given_bytes = 0
 
     def offer(self, shelf: Shelf) -> None:
@@ -79,13 +84,15 @@ class Seeder:
             wanting.pop(peer, None)
 
     async def run(self) -> None:
-        """Answer until cancelled."""
-        while True:
-            await self._something.wait()
-            self._something.clear()
-            while self._asked or self._wanting:
-                await self._give_some()
-                await self._prepare_some()
+        """Answer until cancelled: one task reads while the other sends what was read."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._send_what_is_read())
+            while True:
+                await self._something.wait()
+                self._something.clear()
+                while self._asked or self._wanting:
+                    await self._read_some()
+                    await self._prepare_some()
 
     def _asked_pieces(self, source: PeerId, question: AskPieces) -> None:
         if question.model not in self._shelves:
@@ -97,8 +104,17 @@ class Seeder:
             self._send(source, NotGiven(question.model, BUSY, "the files are being hashed"))
         self._something.set()
 
-    async def _give_some(self) -> None:
-        """A few blocks to whoever has waited longest."""
+    async def _send_what_is_read(self) -> None:
+        """Block by block: whatever else is to be sent goes between them."""
+        while True:
+            source, some, read = await self._read.get()
+            for one, data in zip(some, read, strict=True):
+                self._send(source, Block(one.manifest, one.piece, one.first, data))
+                self.given_bytes += len(data)
+                await asyncio.sleep(0)
+
+    async def _read_some(self) -> None:
+        """A few blocks for whoever has waited longest."""
         source = next(iter(self._asked), None)
         if source is None:
             return
@@ -117,9 +133,7 @@ class Seeder:
         except ManyhandsError as error:
             self._refuse(source, name, error)
             return
-        for one, data in zip(some, read, strict=True):
-            self._send(source, Block(name, one.piece, one.first, data))
-            self.given_bytes += len(data)
+        await self._read.put((source, some, read))
 
     async def _prepare_some(self) -> None:
         """Some of the hashing that is due, then the answers."""
