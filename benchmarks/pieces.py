@@ -150,7 +150,7 @@ async def measure(model: Path, scratch: Path, rounds: int, rate_bytes_per_s: int
         peer.node.directory.join(GIVER.peer, where["peer"])
         while len(peer.node.directory.swarm.peers) < 2:
             await peer.node.directory.changed()
-        manifest = await peer.node.fetcher.manifest(where["model"])
+        manifest = (await peer.node.fetcher.manifest(where["model"])).manifest
         size = sum(file.size_bytes for file in manifest.files)
         await link_bytes_per_s(connection, 200)
         for number in range(rounds):

@@ -91,7 +91,7 @@ class PiecesHouse:
 
     async def created(self, folder: FilePath, model: ModelId) -> FetchedFolder:
         """The folder to fetch into, as the others' manifest says."""
-        return FetchedFolder.create(folder, await self.fetcher.manifest(model))
+        return FetchedFolder.create(folder, (await self.fetcher.manifest(model)).manifest)
 
     def _node(self, number: int) -> Node:
         keys, loop = self.keys[number], asyncio.get_running_loop()

@@ -167,7 +167,8 @@ EXAMPLES: tuple[Message, ...] = (
                 FileEntry("config.json", 3, 3, ("44" * 32,)),
                 FileEntry("model.safetensors", 8191, 100, ("55" * 32, "66" * 32)),
             ),
-        )
+        ),
+        "owner/name@" + "0c" * 20,
     ),
     PiecesHad(MODEL, MANIFEST, (PieceRun(0, 1), PieceRun(2, 3))),
     AskBlock(MANIFEST, 2, 5, 9),

@@ -218,8 +218,7 @@ def test_who_says_other_files_than_most_is_not_asked(source, tmp_path, caplog):
     forged.model = model
 
     async def test(house):
-        manifest = await house.fetcher.manifest(model)
-        folder = FetchedFolder.create(tmp_path / "m", manifest)
+        folder = await house.created(tmp_path / "m", model)
         await house.fetcher.fetch(folder, all_of(folder))
         assert same_files(source, tmp_path / "m")
         assert house.given[0] == 0

@@ -209,9 +209,13 @@ class AskPieces:
 
 @dataclass(frozen=True, slots=True)
 class ManifestTold:
-    """Answer to AskPieces that comes before PiecesHad, where the manifest is another than known."""
+    """Answer to AskPieces that comes before PiecesHad, where the manifest is another than known.
+
+    `origin` is where at the hub these files are, as OWNER/NAME@COMMIT; "" for nowhere.
+    """
 
     manifest: Manifest
+    origin: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from manyhands.domain.ids import ModelId, PeerId, short
-from manyhands.domain.manifest import Manifest, ManifestId, pieces_in
+from manyhands.domain.manifest import ManifestId, Piece, pieces_in
 from manyhands.domain.messages import AskPieces, Block, ManifestTold, Message, NotGiven, PiecesHad
 from manyhands.domain.settings import Settings
 from manyhands.engine.compute import Compute
@@ -29,12 +29,15 @@ log = logging.getLogger(__name__)
 MOST_ASKED_PEERS = 64
 LOCK_EVERY_S = 0.2
 
+Elsewhere = Callable[[str, Piece], Awaitable[bytes]]
+"""The bytes of a piece from its origin, such as the hub. Raises CheckpointError."""
+
 
 @dataclass(slots=True)
 class _Inquiry:
     """What peers said when they were asked for a model's manifest."""
 
-    manifests: dict[PeerId, Manifest] = field(default_factory=dict)
+    manifests: dict[PeerId, ManifestTold] = field(default_factory=dict)
     refusals: dict[PeerId, str] = field(default_factory=dict)
     heard: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -53,6 +56,7 @@ class Fetcher:
     ) -> None:
         self._me, self._directory, self._send = me, directory, send
         self.disk, self._clock, self._settings = disk, clock, settings
+        self.elsewhere: Elsewhere | None = None  # asked for what nobody here gives
         self._inquiries: dict[ModelId, _Inquiry] = {}
         self._fetches: dict[ManifestId, Fetching] = {}
 
@@ -68,7 +72,7 @@ class Fetcher:
             case ManifestTold():
                 inquiry = self._inquiries.get(message.manifest.model)
                 if inquiry is not None:
-                    inquiry.manifests[source] = message.manifest
+                    inquiry.manifests[source] = message
                     inquiry.heard.set()
             case NotGiven():
                 self._refused(source, message)
@@ -78,7 +82,7 @@ class Fetcher:
         for fetching in self._fetches.values():
             fetching.lost(peer)
 
-    async def manifest(self, model: ModelId) -> Manifest:
+    async def manifest(self, model: ModelId) -> ManifestTold:
         """What the peers here say the model's files are; of several the one most of them say.
 
         Raises PeerLost when nobody has the files, DeadlinePassed when nobody says for
@@ -147,6 +151,9 @@ class Fetcher:
             look,
             told,
         )
+        elsewhere, origin = self.elsewhere, folder.origin
+        if elsewhere is not None and origin:
+            fetching.elsewhere = lambda piece: elsewhere(origin, piece)
         self._fetches[name] = fetching
         try:
             await fetching.run()
@@ -162,7 +169,7 @@ class Fetcher:
             if is_due(peer):
                 self._send(peer, AskPieces(model, known))
 
-    async def _agreed(self, model: ModelId, inquiry: _Inquiry) -> Manifest:
+    async def _agreed(self, model: ModelId, inquiry: _Inquiry) -> ManifestTold:
         began_s = self._clock()
         first_s: float | None = None
         while True:
@@ -197,11 +204,11 @@ class Fetcher:
             "the folder with --model FOLDER, or let a device join that has it"
         )
 
-    async def _most_said(self, model: ModelId, inquiry: _Inquiry) -> Manifest:
+    async def _most_said(self, model: ModelId, inquiry: _Inquiry) -> ManifestTold:
         """The manifest that most peers say, of equals the one that was said first."""
         names: dict[PeerId, ManifestId] = {}
-        for peer, manifest in tuple(inquiry.manifests.items()):
-            names[peer] = await self.disk.run(manifest.digest, 0.0)
+        for peer, told in tuple(inquiry.manifests.items()):
+            names[peer] = await self.disk.run(told.manifest.digest, 0.0)
         counts = Counter(names.values())
         best = max(counts, key=counts.__getitem__)
         for peer, name in names.items():

@@ -10,15 +10,15 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from manyhands.domain.ids import PeerId, short
-from manyhands.domain.manifest import BLOCK_BYTES, ManifestId
+from manyhands.domain.manifest import BLOCK_BYTES, ManifestId, Piece
 from manyhands.domain.messages import AskBlock, Blob, Block, Message
 from manyhands.domain.settings import Settings
 from manyhands.engine.compute import Compute
-from manyhands.errors import PeerError, PeerLied, PeerLost
+from manyhands.errors import CheckpointError, PeerError, PeerLied, PeerLost
 from manyhands.node.peers import Clock
 from manyhands.store.fetched import FetchedFolder
 
@@ -36,6 +36,9 @@ MOST_UNWRITTEN_BYTES = 32 << 20
 WATCH_EVERY_S = 0.1
 ASK_AGAIN_S = 1.0
 """Between two looks for others who could give."""
+
+ELSEWHERE_AFTER_S = 3.0
+"""When nobody here has given anything for so long, pieces are asked for elsewhere."""
 
 
 @dataclass(slots=True)
@@ -81,6 +84,7 @@ class Fetching:
         told: Callable[[int], None],
     ) -> None:
         self.liars: dict[PeerId, str] = {}
+        self.elsewhere: Callable[[Piece], Awaitable[bytes]] | None = None
         self._folder, self._name, self.table = folder, name, folder.table
         self._disk, self._clock, self._settings = disk, clock, settings
         self._send, self._look, self._told = send, look, told
@@ -90,7 +94,7 @@ class Fetching:
         self._whole: deque[tuple[PeerId, int, list[Blob]]] = deque()
         self._unwritten_bytes = 0
         self._changed = asyncio.Event()
-        self._progress_s = self._looked_s = clock()
+        self._progress_s = self._looked_s = self._given_s = clock()
 
     def lacks(self, peer: PeerId) -> bool:
         """True when this peer may yet say of pieces we want that it has them."""
@@ -154,10 +158,36 @@ class Fetching:
             if self._whole:
                 await self._keep_some()
                 continue
+            if self._is_due_elsewhere():
+                await self._take_elsewhere()
+                continue
             self._changed.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WATCH_EVERY_S):
                     await self._changed.wait()
+
+    def _is_due_elsewhere(self) -> bool:
+        """True while nobody here gives what is missing, and somewhere else might."""
+        if self.elsewhere is None or not self._pending:
+            return False
+        if self._clock() - self._given_s < ELSEWHERE_AFTER_S:
+            return False
+        return all(one.is_silent or not one.asked for one in self._givers.values())
+
+    async def _take_elsewhere(self) -> None:
+        """One piece from the hub. Raises CheckpointError when it does not give it, or another."""
+        elsewhere, number = self.elsewhere, next(iter(self._pending))
+        if elsewhere is None:
+            return
+        del self._pending[number]
+        piece = self.table[number]
+        data = await elsewhere(piece)
+        if not await self._disk.run(lambda: self._folder.write(number, [data]), 0.0):
+            raise CheckpointError(
+                f"piece {number} ({piece.file} from byte {piece.first} on) is another one at "
+                f"{self._folder.origin} than here; let a device join that has it"
+            )
+        self._has(number)
 
     async def _keep_some(self) -> None:
         """Verify some pieces and write them."""
@@ -187,12 +217,17 @@ class Fetching:
             if giver is not None:
                 self._drop(giver, self.liars[peer])
         elif is_new:
-            self._progress_s = self._clock()
-            self._left.discard(number)
-            self._pending.pop(number, None)
-            for giver in self._givers.values():
-                giver.parts.pop(number, None)
-            self._told(piece.size_bytes)
+            self._given_s = self._clock()
+            self._has(number)
+
+    def _has(self, number: int) -> None:
+        """A piece is kept."""
+        self._progress_s = self._clock()
+        self._left.discard(number)
+        self._pending.pop(number, None)
+        for giver in self._givers.values():
+            giver.parts.pop(number, None)
+        self._told(self.table[number].size_bytes)
 
     def _fill(self, giver: _Giver) -> None:
         """Ask until as much is on its way as may be."""

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 
 from manyhands.domain.device import Device
 from manyhands.domain.ids import ModelId
+from manyhands.domain.manifest import Piece
 from manyhands.domain.settings import Settings
 from manyhands.domain.swarm import Swarm
 from manyhands.engine.compute import ComputeThread, join_all
@@ -23,6 +24,7 @@ from manyhands.net.tcp import TcpTransport
 from manyhands.node.app import Node, Outside
 from manyhands.node.model import Model
 from manyhands.plan.share import gaps, held_layers
+from manyhands.store.hub import Hub
 from manyhands.trust.certificate import Membership
 
 log = logging.getLogger(__name__)
@@ -94,6 +96,7 @@ class LivePeer:
             device=device,
         )
         self.node = Node(outside, models, settings)
+        self.node.fetcher.elsewhere = _from_hub
 
     @property
     def address(self) -> str:
@@ -132,6 +135,11 @@ class LivePeer:
             except ManyhandsError as error:
                 log.warning("the membership could not be renewed: %s", error)
                 has_failed = True
+
+
+async def _from_hub(origin: str, piece: Piece) -> bytes:
+    """A piece of a model that came from the hub."""
+    return await asyncio.to_thread(Hub().read, origin, piece.file, piece.first, piece.last)
 
 
 def renewal_due_s(left_s: float, *, has_failed: bool) -> float:

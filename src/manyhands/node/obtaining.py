@@ -38,8 +38,9 @@ async def fetched_folder(
     folder = folder_for(models, model)
     here = await fetcher.disk.run(lambda: FetchedFolder.open(folder), 0.0)
     if here is None:
-        manifest = await fetcher.manifest(model)
-        here = await fetcher.disk.run(lambda: FetchedFolder.create(folder, manifest), 0.0)
+        told_one = await fetcher.manifest(model)
+        manifest, origin = told_one.manifest, told_one.origin
+        here = await fetcher.disk.run(lambda: FetchedFolder.create(folder, manifest, origin), 0.0)
     if here.model != model:
         raise CheckpointError(f"{folder} was fetched for another model; remove it")
     await fetcher.fetch(here, here.table.heads(), told)

@@ -14,6 +14,7 @@ from manyhands.domain.settings import Settings
 from manyhands.engine import choice
 from manyhands.node.model import Model
 from manyhands.store.checkpoint import Checkpoint
+from manyhands.store.hub import origin_of
 from manyhands.store.pieces import WholeFolder
 from manyhands.store.tokenizer import Tokenizer
 
@@ -61,10 +62,11 @@ def open_model(
         engine, dtype, threads, checkpoint.spec, checkpoint.read, checkpoint.glance
     )
     identity = checkpoint.identity()
+    model_at_hub = origin_of(checkpoint.folder).partition("@")[0]
     form = checkpoint.sentence_form
     has_text = (checkpoint.folder / "tokenizer.json").exists()
     return Opened(
-        name=_sayable(checkpoint.folder.resolve().name),
+        name=_sayable(model_at_hub or checkpoint.folder.resolve().name),
         checkpoint=checkpoint,
         model=Model(
             id=identity,

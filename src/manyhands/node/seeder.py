@@ -156,7 +156,7 @@ class Seeder:
         name = self._names[model]
         for source, question in self._wanting.pop(model).items():
             if question.known != name:
-                self._send(source, ManifestTold(shelf.manifest))
+                self._send(source, ManifestTold(shelf.manifest, shelf.origin))
             self._send(source, PiecesHad(model, name, runs))
 
     def _refuse(self, source: PeerId, about: str, why: ManyhandsError) -> None:

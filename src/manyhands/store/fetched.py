@@ -20,6 +20,7 @@ import msgspec
 from manyhands.domain.ids import ModelId
 from manyhands.domain.manifest import Manifest, Piece, PieceRun, PieceTable, runs_of
 from manyhands.errors import CheckpointError, ResourceError
+from manyhands.store.hub import is_origin
 
 RECORD = ".pieces"
 """The folder of the record: the manifest, numbers of pieces as they came, and how all was left."""
@@ -62,7 +63,7 @@ class FetchedFolder:
         return opened
 
     @classmethod
-    def create(cls, folder: Path, manifest: Manifest) -> FetchedFolder:
+    def create(cls, folder: Path, manifest: Manifest, origin: str = "") -> FetchedFolder:
         """A folder with all files, all of them holes. Raises ResourceError."""
         try:
             (folder / RECORD).mkdir(parents=True, exist_ok=True)
@@ -71,6 +72,7 @@ class FetchedFolder:
                 file.parent.mkdir(exist_ok=True)
                 with file.open("ab") as stream:
                     stream.truncate(entry.size_bytes)
+            (folder / RECORD / "origin").write_text(origin, encoding="utf-8")
             _write_whole(folder / RECORD / "manifest.json", msgspec.json.encode(manifest))
         except OSError as error:
             raise _unwritable(folder, error) from error
@@ -80,6 +82,15 @@ class FetchedFolder:
     def model(self) -> ModelId:
         """Whose pieces they are."""
         return self.manifest.model
+
+    @property
+    def origin(self) -> str:
+        """Where at the hub the files are, as those said who gave the manifest; "" for nowhere."""
+        try:
+            text = (self.folder / RECORD / "origin").read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return ""
+        return text if is_origin(text) else ""
 
     def prepare(self) -> bool:
         """Nothing is left to hash; see Shelf."""

@@ -20,6 +20,7 @@ from manyhands.domain.manifest import (
 from manyhands.errors import CheckpointError
 from manyhands.store.checkpoint import Checkpoint
 from manyhands.store.fetched import read_range
+from manyhands.store.hub import origin_of
 from manyhands.store.safetensors_header import header_bytes
 from manyhands.store.small_files import small_files
 from manyhands.store.weight_files import INDEX
@@ -34,6 +35,10 @@ class Shelf(Protocol):
     @property
     def model(self) -> ModelId:
         """Whose pieces they are."""
+
+    @property
+    def origin(self) -> str:
+        """Where at the hub the files are; see `hub.origin_of`."""
 
     def prepare(self) -> bool:
         """Do some of the hashing that is due; True once `manifest` may be asked for."""
@@ -53,7 +58,7 @@ class WholeFolder:
     """A folder with all of a model's files. Nothing is read before `prepare`."""
 
     def __init__(self, checkpoint: Checkpoint, model: ModelId, piece_bytes: int = 0) -> None:
-        self.model = model
+        self.model, self.origin = model, origin_of(checkpoint.folder)
         self._folder = checkpoint.folder
         self._weights = checkpoint.weight_files()
         self._piece_bytes = piece_bytes
