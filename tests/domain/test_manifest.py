@@ -76,6 +76,7 @@ def test_runs_say_the_same_pieces_in_few_words(numbers):
     runs = runs_of(numbers)
     assert list(pieces_in(runs, 100)) == sorted(numbers)
     assert all(one.last < other.first for one, other in pairwise(runs))
+    assert list(pieces_in((*runs, *runs, PieceRun(0, 10**9)), 9)).count(8) <= 1
     assert set(pieces_in(runs, 30)) == {number for number in numbers if number < 30}
 
 

@@ -182,9 +182,11 @@ def runs_of(numbers: Iterable[int]) -> tuple[PieceRun, ...]:
 
 
 def pieces_in(runs: Iterable[PieceRun], most: int) -> Iterator[int]:
-    """The pieces of runs, none of them `most` or above."""
+    """The pieces of runs in order, each once, none of them `most` or above."""
+    reached = 0
     for run in runs:
-        yield from range(run.first, min(run.last, most))
+        yield from range(max(run.first, reached), min(run.last, most))
+        reached = max(reached, run.last)
 
 
 def piece_bytes_for(size_bytes: int) -> int:

@@ -246,10 +246,12 @@ def is_piece(piece: Piece, blocks: Sequence[Bytes]) -> bool:
 def read_range(folder: Path, piece: Piece, first: int, last: int) -> bytes:
     """Bytes [first, last) of a piece as they lie in `folder`. Raises CheckpointError."""
     file = folder / piece.file
+    if not 0 <= first < last <= piece.size_bytes:
+        raise CheckpointError(f"there are no bytes [{first}, {last}) of piece {piece.number}")
     try:
         with file.open("rb", buffering=0) as stream:
             stream.seek(piece.first + first)
-            data = stream.read(min(last, piece.size_bytes) - first)
+            data = stream.read(last - first)
     except OSError as error:
         raise CheckpointError(f"{file} cannot be read: {error.strerror}") from error
     if len(data) < last - first:

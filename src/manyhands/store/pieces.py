@@ -94,7 +94,10 @@ class WholeFolder:
 
     def read(self, number: int, first: int, last: int) -> bytes:
         """Bytes [first, last) of a piece; see Shelf."""
-        return read_range(self._folder, self._ready()[number], first, last)
+        table = self._ready()
+        if not 0 <= number < len(table):
+            raise CheckpointError(f"there are no bytes of piece {number} of {len(table)}")
+        return read_range(self._folder, table[number], first, last)
 
     def _ready(self) -> PieceTable:
         if self._table is None:
