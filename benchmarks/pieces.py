@@ -7,7 +7,8 @@ hashed or written. Fetch: the pieces of a random model's files from the other pr
 verified and written; its time is taken at the last piece, and once more when all is forced to the
 disk. They take turns, once for each rate that the sending sockets are held to (bytes per second, by
 the kernel's own pacing; 0 is as fast as both processes can on one machine, whose cores they share).
-Prints a markdown row a rate.
+Meanwhile a frame of 16 KiB goes to and fro on a connection of its own, as a step would: its round
+trip with and without a fetch beside it. Prints a markdown row a rate.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ from sides import build
 SO_MAX_PACING_RATE = 47
 """Of Linux; Python has no name for it."""
 
+STEP_BYTES, ECHO_EVERY_S = 16 << 10, 0.005
+
 NOW_S = datetime.now(UTC).timestamp()
 SWARM = found(KeyPair.from_seed(b"s" * 32), NOW_S, 3600, 1)
 FETCHER, GIVER, ANSWERER = (KeyPair.from_seed(letter * 32) for letter in (b"f", b"g", b"a"))
@@ -67,8 +70,8 @@ async def answer(connection: Connection) -> None:
     frame = Frame(Kind.BLOCK, b"", (os.urandom(BLOCK_BYTES),))
     try:
         while True:
-            await connection.receive()
-            connection.send(frame)
+            question = await connection.receive()
+            connection.send(question if question.kind == Kind.STEP else frame)
     except PeerLost:
         return
 
@@ -124,6 +127,17 @@ async def link_bytes_per_s(connection: Connection, blocks: int) -> float:
     return blocks * BLOCK_BYTES / (time.perf_counter() - began)
 
 
+async def echo(connection: Connection, times_s: list[float], enough: asyncio.Event) -> None:
+    """A step's frame to and fro, until there are enough."""
+    step = Frame(Kind.STEP, b"", (os.urandom(STEP_BYTES),))
+    while not enough.is_set():
+        began = time.perf_counter()
+        connection.send(step)
+        await connection.receive()
+        times_s.append(time.perf_counter() - began)
+        await asyncio.sleep(ECHO_EVERY_S)
+
+
 async def fetch_bytes_per_s(peer: LivePeer, folder: FetchedFolder) -> tuple[float, float]:
     """To the last piece, and until all is on the disk."""
     came: list[float] = []
@@ -143,7 +157,8 @@ async def measure(model: Path, scratch: Path, rounds: int, rate_bytes_per_s: int
     where = json.loads(await child.stdout.readline())
     transport, peer = TcpTransport(membership(FETCHER)), live(FETCHER)
     connection = await transport.dial(where["bare"], ANSWERER.peer)
-    links, fetches, forced = [], [], []
+    steps = await transport.dial(where["bare"], ANSWERER.peer)
+    links, fetches, forced, alone_s, beside_s = [], [], [], [], []
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(peer.run())
         await peer.node.started()
@@ -157,7 +172,17 @@ async def measure(model: Path, scratch: Path, rounds: int, rate_bytes_per_s: int
             here = scratch / f"{rate_bytes_per_s}-{number}"
             links.append(await link_bytes_per_s(connection, size // BLOCK_BYTES))
             folder = FetchedFolder.create(here, manifest)
+            await asyncio.sleep(0.1)
+            enough = asyncio.Event()
+            echo_ends = tasks.create_task(echo(steps, alone_s, enough))
+            await asyncio.sleep(1.0)
+            enough.set()
+            await echo_ends
+            enough = asyncio.Event()
+            echo_ends = tasks.create_task(echo(steps, beside_s, enough))
             rate, whole_rate = await fetch_bytes_per_s(peer, folder)
+            enough.set()
+            await echo_ends
             fetches.append(rate)
             forced.append(whole_rate)
             for file in manifest.files:
@@ -166,7 +191,7 @@ async def measure(model: Path, scratch: Path, rounds: int, rate_bytes_per_s: int
     await transport.close()
     child.stdin.close()
     await child.wait()
-    say(rate_bytes_per_s, size, where["hashed_s"], links, fetches, forced)
+    say(rate_bytes_per_s, size, where["hashed_s"], links, fetches, forced, (alone_s, beside_s))
 
 
 def say(
@@ -176,6 +201,7 @@ def say(
     links: list[float],
     fetches: list[float],
     forced: list[float],
+    steps_s: tuple[list[float], list[float]],
 ) -> None:
     ratios = [fetch / link for fetch, link in zip(fetches, links, strict=True)]
     machine = f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
@@ -184,9 +210,15 @@ def say(
     print(
         f"| {held} | {statistics.median(links) / 1e6:.0f} | {statistics.median(fetches) / 1e6:.0f} "
         f"| {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) "
-        f"| {statistics.median(forced) / 1e6:.0f} | {size / hashed_s / 1e6:.0f} "
+        f"| {statistics.median(forced) / 1e6:.0f} | {quantiles(steps_s[0])} "
+        f"| {quantiles(steps_s[1])} | {size / hashed_s / 1e6:.0f} "
         f"| {size / 1e6:.0f} | {machine} | {versions} |"
     )
+
+
+def quantiles(times_s: list[float]) -> str:
+    parts = statistics.quantiles(times_s, n=100)
+    return f"{parts[49] * 1e3:.2f} / {parts[98] * 1e3:.2f}"
 
 
 def main() -> None:
@@ -206,7 +238,8 @@ def main() -> None:
         build(model, torch.bfloat16, small=arguments.small, num_hidden_layers=arguments.layers)
         print(
             "| held to | link MB/s | fetch MB/s | fetch : link, median (range) | on the disk MB/s "
-            "| hashing MB/s | size MB | machine | versions |\n|" + "---|" * 9
+            "| step alone, p50 / p99 ms | beside a fetch | hashing MB/s | size MB | machine "
+            "| versions |\n|" + "---|" * 11
         )
         for rate in arguments.rates:
             asyncio.run(measure(model, Path(scratch), arguments.rounds, round(rate)))
