@@ -203,6 +203,39 @@ def test_what_does_not_fit_is_said_before_anything_is_written(source, tmp_path):
     in_pieces_house(test, [whole(source)], settings=Settings(fetched_bytes=1 << 16))
 
 
+class Hashing:
+    """A shelf whose files take some seconds to hash."""
+
+    def __init__(self, shelf, calls: int) -> None:
+        self._shelf, self._calls = shelf, calls
+
+    def __getattr__(self, name):
+        return getattr(self._shelf, name)
+
+    def prepare(self):
+        self._calls -= 1
+        return self._calls < 0 and self._shelf.prepare()
+
+
+def test_a_giver_that_must_hash_its_files_first_is_waited_for(source, tmp_path):
+    async def test(house):
+        folder = await house.created(tmp_path / "m", whole(source).model)
+        asked = []
+
+        async def elsewhere(origin, piece):
+            asked.append(piece)
+
+        house.fetcher.elsewhere = elsewhere
+        house.nodes[1].seeder.offer(Hashing(whole(source), 60_000))  # it was started anew
+        began_s = asyncio.get_running_loop().time()
+        await house.fetcher.fetch(folder, all_of(folder))
+        assert asyncio.get_running_loop().time() - began_s > 5
+        assert same_files(source, tmp_path / "m")
+        assert asked == []
+
+    in_pieces_house(test, [Hashing(whole(source), 40_000)], settings=Settings(fetch_wait_s=2.0))
+
+
 def test_without_anybody_who_has_the_files_it_is_said(source, tmp_path):
     async def test(house):
         with pytest.raises(PeerLost, match="none of the 2 peers here has the files"):

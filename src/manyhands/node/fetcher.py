@@ -19,7 +19,7 @@ from manyhands.domain.settings import Settings
 from manyhands.engine.compute import Compute
 from manyhands.errors import DeadlinePassed, ManyhandsError, PeerLost
 from manyhands.node.directory import Directory
-from manyhands.node.fetching import ASK_AGAIN_S, Fetching
+from manyhands.node.fetching import ASK_AGAIN_S, MOST_BUSY_S, Fetching
 from manyhands.node.peers import Clock
 from manyhands.node.seeder import BUSY
 from manyhands.store.fetched import FetchedFolder
@@ -187,9 +187,8 @@ class Fetcher:
             ]
             if first_s is not None and (not silent or now_s - first_s > ASK_AGAIN_S):
                 return await self._most_said(model, inquiry)
-            if now_s - began_s > self._settings.fetch_wait_s and BUSY not in set(
-                inquiry.refusals.values()
-            ):
+            is_busy = BUSY in inquiry.refusals.values()
+            if now_s - began_s > (MOST_BUSY_S if is_busy else self._settings.fetch_wait_s):
                 raise self._nobody_has(model, inquiry)
 
     def _nobody_has(self, model: ModelId, inquiry: _Inquiry) -> ManyhandsError:
@@ -230,6 +229,10 @@ class Fetcher:
         if inquiry is not None:
             inquiry.refusals[source] = message.code
             inquiry.heard.set()
+        if message.code == BUSY:
+            for one in self._fetches.values():
+                if one.folder.model == message.about:
+                    one.wait()
         fetching = self._fetches.get(ManifestId(message.about))
         if fetching is not None:
             log.info("peer %s gives no more: %s", short(source), message.message)

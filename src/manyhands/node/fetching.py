@@ -37,6 +37,9 @@ WATCH_EVERY_S = 0.1
 ASK_AGAIN_S = 1.0
 """Between two looks for others who could give."""
 
+MOST_BUSY_S = 1800.0
+"""Whoever hashes its files first is waited for so long: 2 TB from a fast disk."""
+
 ELSEWHERE_AFTER_S = 3.0
 """When nobody here has given anything for so long, pieces are asked for elsewhere."""
 
@@ -85,7 +88,7 @@ class Fetching:
     ) -> None:
         self.liars: dict[PeerId, str] = {}
         self.elsewhere: Callable[[Piece], Awaitable[bytes]] | None = None
-        self._folder, self._name, self.table = folder, name, folder.table
+        self.folder, self._name, self.table = folder, name, folder.table
         self._disk, self._clock, self._settings = disk, clock, settings
         self._send, self._look, self._told = send, look, told
         self._pending = dict.fromkeys(sorted(wanted))  # asked of nobody
@@ -94,7 +97,7 @@ class Fetching:
         self._whole: deque[tuple[PeerId, int, list[Blob]]] = deque()
         self._unwritten_bytes = 0
         self._changed = asyncio.Event()
-        self._progress_s = self._looked_s = self._given_s = clock()
+        self._began_s = self._progress_s = self._looked_s = self._given_s = clock()
 
     def lacks(self, peer: PeerId) -> bool:
         """True when this peer may yet say of pieces we want that it has them."""
@@ -136,6 +139,11 @@ class Fetching:
                 self._unwritten_bytes += part.size_bytes
                 self._changed.set()
         self._fill(giver)
+
+    def wait(self) -> None:
+        """Somebody here is getting ready to give: neither give up nor ask elsewhere yet."""
+        if self._clock() - self._began_s < MOST_BUSY_S:
+            self._progress_s = self._given_s = self._clock()
 
     def lost(self, peer: PeerId) -> None:
         """Nothing more comes from there, unless it speaks again."""
@@ -182,10 +190,10 @@ class Fetching:
         del self._pending[number]
         piece = self.table[number]
         data = await elsewhere(piece)
-        if not await self._disk.run(lambda: self._folder.write(number, [data]), 0.0):
+        if not await self._disk.run(lambda: self.folder.write(number, [data]), 0.0):
             raise CheckpointError(
                 f"piece {number} ({piece.file} from byte {piece.first} on) is another one at "
-                f"{self._folder.origin} than here; let a device join that has it"
+                f"{self.folder.origin} than here; let a device join that has it"
             )
         self._has(number)
 
@@ -196,7 +204,7 @@ class Fetching:
 
         def write() -> list[bool]:
             return [
-                number in self._folder.had or self._folder.write(number, blocks)
+                number in self.folder.had or self.folder.write(number, blocks)
                 for _, number, blocks in some
             ]
 
@@ -296,7 +304,7 @@ class Fetching:
     def _nobody_gives(self) -> PeerError:
         what = (
             f"{len(self._left)} pieces ({self.table.size_bytes(self._left) / 1e6:,.1f} MB) of "
-            f"{self._folder.folder.name} are missing, and nobody gave one for "
+            f"{self.folder.folder.name} are missing, and nobody gave one for "
             f"{self._settings.fetch_wait_s:.0f} s; what came is kept: try again when a peer that "
             "has them is here"
         )
