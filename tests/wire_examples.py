@@ -12,16 +12,30 @@ from hypothesis import strategies as st
 
 from manyhands.domain.device import Device
 from manyhands.domain.ids import ModelId, PeerId, SessionId
+from manyhands.domain.manifest import (
+    BLOCK_BYTES,
+    FileEntry,
+    Manifest,
+    ManifestId,
+    PieceRun,
+)
 from manyhands.domain.messages import (
     Ack,
     Announce,
+    AskBlock,
+    AskPieces,
     Beat,
+    Blob,
+    Block,
     Credit,
     Gap,
     Goodbye,
     Hello,
     LinkLost,
+    ManifestTold,
     Message,
+    NotGiven,
+    PiecesHad,
     Probe,
     Probed,
     Ready,
@@ -74,6 +88,8 @@ RECORD = PeerRecord(
     queue_s=0.25,
     links=(LinkTo(BEN, 0.001, 1.25e8),),
 )
+
+MANIFEST = ManifestId("77" * 32)
 
 EXAMPLES: tuple[Message, ...] = (
     Hello(ANNA, 1, 2, "steps", 64, "manyhands 0.1 — tëst"),
@@ -147,6 +163,22 @@ EXAMPLES: tuple[Message, ...] = (
     Announce((SignedRecord(RECORD, "5a" * 64),)),
     Probe(7, TensorFrame("fp32", (1, 2), bytes(8))),
     Probed(7),
+    AskPieces(MODEL, ""),
+    ManifestTold(
+        Manifest(
+            MODEL,
+            4096,
+            (
+                FileEntry("config.json", 3, 3, ("44" * 32,)),
+                FileEntry("model.safetensors", 8191, 100, ("55" * 32, "66" * 32)),
+            ),
+        ),
+        "owner/name@" + "0c" * 20,
+    ),
+    PiecesHad(MODEL, MANIFEST, (PieceRun(0, 1), PieceRun(2, 3))),
+    AskBlock(MANIFEST, 2, 5, 9),
+    Block(MANIFEST, 2, 5, b"\x00\xffab"),
+    NotGiven(MANIFEST, "not_served", "this manifest is not known here"),
 )
 
 
@@ -197,7 +229,25 @@ def _routes(draw: st.DrawFn) -> Route:
     return Route(tuple(Stage(draw(_hex(64)), Span(*pair)) for pair in pairwise(ends)))
 
 
+@st.composite
+def _manifests(draw: st.DrawFn) -> Manifest:
+    """Manifests of a few files."""
+    names = draw(
+        st.lists(st.from_regex(r"[a-z]{1,9}\.json", fullmatch=True), unique=True, min_size=1)
+    )
+    sizes = [draw(st.integers(0, 3 * 4096)) for _ in names]
+    files = (
+        FileEntry(name, size, size // 2, tuple(draw(_hex(64)) for _ in range(-(-size // 4096))))
+        for name, size in zip(names, sizes, strict=True)
+    )
+    return Manifest(draw(_hex(64)), 4096, tuple(files))
+
+
 _LEAVES = {
+    ManifestId: _hex(64),
+    Manifest: _manifests(),
+    PieceRun: _spans.map(lambda ends: PieceRun(*sorted(ends))),
+    Blob: st.binary(max_size=9),
     PeerId: _hex(64),
     ModelId: _hex(64),
     SessionId: _hex(32),
@@ -241,6 +291,9 @@ def _sensible(kind: type, values: dict) -> dict:
         values["token_ids"] = values["token_ids"] or (0,)
     elif kind is Want:
         values["top_n"] %= MOST_TOP_N + 1
+    elif kind is AskBlock:
+        values["first"] //= 2
+        values["last"] = values["first"] + 1 + values["last"] % BLOCK_BYTES
     elif kind is Replay:
         values["chunk"] = max(1, values["chunk"])
         for low, high in (("stage", "through"), ("first", "last")):

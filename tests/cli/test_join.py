@@ -179,16 +179,13 @@ async def test_a_share_that_does_not_fit_is_refused_before_it_is_loaded(folder, 
             await one.told(signal.SIGINT)
 
 
-async def test_other_weights_and_no_weights_are_the_users_error(folder, tmp_path):
+async def test_other_weights_are_the_users_error(folder, tmp_path):
     other = tiny.make("llama", tmp_path / "other", seed=1)
     async with founding(tmp_path / "founder", small(folder)) as swarm:
         words = (swarm.door, "--invite", swarm.founder.invite().text)
         code, name, said = await refused(tmp_path / "home", *words, "--model", other)
         assert (code, name) == (2, "user")
         assert "other weights or another config" in said
-        code, name, said = await refused(tmp_path / "home", *words)
-        assert (code, name) == (2, "checkpoint")
-        assert "--model FOLDER" in said
 
 
 async def test_another_version_is_told_what_to_do(tmp_path):

@@ -143,7 +143,6 @@ def test_a_model_that_does_not_fit_waits_for_the_rest(tmp_path):
         (["--peers", "99"], 2, "the model has 11 layers"),
         (["--peers", "-1"], 2, "the model has 11 layers"),
         (["--engine", "abacus"], 2, "auto, numpy or torch"),
-        (["no/such"], 2, "hf download no/such"),
     ],
 )
 def test_bad_input_is_said_before_anything_is_loaded(words, code, said, tmp_path):

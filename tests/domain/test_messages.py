@@ -9,12 +9,15 @@ import pytest
 
 from manyhands.domain import messages, work
 from manyhands.domain.ids import ModelId, PeerId, SessionId
+from manyhands.domain.manifest import BLOCK_BYTES, ManifestId
 from manyhands.domain.messages import (
     ACKNOWLEDGED,
     BULK,
     CREDITED,
     Announce,
+    AskBlock,
     Message,
+    PieceMessage,
     Probe,
     Probed,
     Replay,
@@ -38,6 +41,7 @@ def test_every_message_class_is_of_exactly_one_kind():
         set(get_args(SessionMessage)),
         {Announce},
         {Probe, Probed},
+        set(get_args(PieceMessage)),
     ]
     for number, union in enumerate(unions):
         assert not union & set().union(*unions[:number])
@@ -109,6 +113,8 @@ REPLAY = Replay(SESSION, 1, 0, 1, 0, 5, 2, 0, 0)
         (REPLAY, {"chunk": 0}),
         (REPLAY, {"last": 0}),
         (REPLAY, {"through": 0}),
+        (AskBlock(ManifestId("aa" * 32), 0, 0, 9), {"last": BLOCK_BYTES + 1}),
+        (AskBlock(ManifestId("aa" * 32), 0, 0, 9), {"first": 9}),
     ],
 )
 def test_messages_that_make_no_sense_cannot_be_made(message, changes):

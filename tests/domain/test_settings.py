@@ -38,6 +38,8 @@ EVERY_SETTING = {
     "certificate_life_s": 2592000.0,
     "kv_bytes": 1073741824,
     "journal_bytes": 268435456,
+    "fetch_wait_s": 60.0,
+    "fetched_bytes": 0,
     "context_limit": 0,
 }
 """A new knob, or a new default, is a decision: add it here too, and to the documentation."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from manyhands.domain.device import Device
 from manyhands.domain.ids import ModelId
 from manyhands.domain.span import Span
 from manyhands.domain.swarm import Holding
-from manyhands.errors import CheckpointError, NotServed, ResourceError
+from manyhands.errors import CheckpointError, NotServed, PeerLost, ResourceError
 from manyhands.node.holdings import Holdings
 from manyhands.node.model import Model
 from manyhands.sim.hash_engine import HashEngine
@@ -209,6 +210,34 @@ def test_a_load_that_fails_leaves_everything_as_it_was_and_may_be_tried_again():
         assert (await house.holdings.hold(MODEL_ID, LOWER)).span == LOWER
 
     with_house(test, load=load)
+
+
+def test_a_span_that_is_not_stored_is_fetched_first_and_stored_from_then_on():
+    fetched, failures = [], [PeerLost("nobody gives it")]
+
+    async def fetch(span):
+        await asyncio.sleep(1.0)
+        if failures:
+            raise failures.pop()
+        fetched.append(span)
+
+    async def test(house):
+        holdings = house.holdings
+        holdings.add(replace(holdings.model(MODEL_ID), fetch=fetch))
+        with pytest.raises(PeerLost, match="nobody gives"):
+            await holdings.hold(MODEL_ID, UPPER)
+        assert holdings.holdings() == (Holding(MODEL_ID, LOWER, "stored"),)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(holdings.hold(MODEL_ID, UPPER))
+            await asyncio.sleep(0.5)  # told while it is on its way, so that nobody else takes it
+            assert Holding(MODEL_ID, UPPER, "fetching") in holdings.holdings()
+            assert house.loaded == []
+        assert fetched == house.loaded == [UPPER]
+        assert Holding(MODEL_ID, UPPER, "stored") in holdings.holdings()
+        await holdings.hold(MODEL_ID, LOWER)
+        assert fetched == [UPPER]  # that one was here
+
+    with_house(test, stored=(LOWER,))
 
 
 async def _error_of(work):

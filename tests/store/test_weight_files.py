@@ -181,7 +181,7 @@ def test_a_file_is_no_folder(whole):
 
 
 def test_a_name_of_the_hub_is_told_to_be_downloaded_first():
-    told = r"is no folder.*nothing is downloaded.*hf download meta-llama/Llama-3\.2-1B --local-dir"
+    told = r"is no folder.*`hands run`.*hf download meta-llama/Llama-3\.2-1B --local-dir"
     with pytest.raises(CheckpointError, match=told):
         model_folder("meta-llama/Llama-3.2-1B")
 

@@ -32,7 +32,7 @@ class TcpSwarm:
     def __init__(self, count: int) -> None:
         self.keys = [KeyPair.from_seed(bytes([number + 1]) * 32) for number in range(count)]
         self.transports = [TcpTransport(member(keys)) for keys in self.keys]
-        self._threads = [ComputeThread() for _ in range(2 * count)]
+        self._threads = [ComputeThread() for _ in range(3 * count)]
         self.nodes = [self._node(number) for number in range(count)]
         self.running: list[asyncio.Task[None]] = []
 
@@ -77,8 +77,9 @@ class TcpSwarm:
         outside = Outside(
             keys=self.keys[number],
             transport=self.transports[number],
-            compute=self._threads[2 * number],
-            loading=self._threads[2 * number + 1],
+            compute=self._threads[3 * number],
+            loading=self._threads[3 * number + 1],
+            disk=self._threads[3 * number + 2],
             clock=asyncio.get_running_loop().time,
             wall_clock=lambda: datetime.now(UTC).timestamp(),
             chance=random.Random(number),

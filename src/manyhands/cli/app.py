@@ -168,12 +168,16 @@ def join(
     address: Annotated[str, typer.Argument(help="HOST or HOST:PORT of the swarm's door.")],
     invite: Invite = None,
     model: Annotated[
-        str | None, typer.Option("--model", help="The folder with the swarm's model on this disk.")
+        str | None,
+        typer.Option("--model", help="The swarm's model on this disk; else the others give it."),
     ] = None,
     span: Annotated[
         str | None, typer.Option("--span", help="Layers FIRST:LAST; else what is needed most.")
     ] = None,
     memory: Memory = None,
+    disk: Annotated[
+        str | None, typer.Option("--disk", help="What models from others may take, as 20G.")
+    ] = None,
     host: Annotated[
         str | None, typer.Option("--host", help="Listen at this address of this machine.")
     ] = None,
@@ -192,7 +196,7 @@ def join(
     from manyhands.domain.settings import Settings
 
     options = verb.JoinOptions(
-        address, invite, model, span, memory, host, public_host, port, threads, with_parent
+        address, invite, model, span, memory, disk, host, public_host, port, threads, with_parent
     )
     _run(verb.join(Console(as_json=as_json), options, Settings()), as_json, verbose)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from manyhands.cli.console import Console, end_with_parent, until_signal
-from manyhands.cli.loading import shown_loading
+from manyhands.cli.loading import Fetch, shown_loading
 from manyhands.cli.words import (
     as_size,
     check_fits,
@@ -14,6 +15,7 @@ from manyhands.cli.words import (
     cost_of,
     device_here,
     planned_tokens,
+    read_size,
     read_span,
 )
 from manyhands.domain.admission import Admission, RunningModel
@@ -21,10 +23,11 @@ from manyhands.domain.ids import short
 from manyhands.domain.settings import Settings
 from manyhands.domain.span import Span
 from manyhands.domain.weight_format import INTEGER_FORMATS
-from manyhands.errors import BadSetting, CheckpointError, PeerLost, ResourceError, UserError
+from manyhands.errors import BadSetting, PeerLost, ResourceError, UserError
 from manyhands.launch.joining import DoorAddress, Entered, enter, read_door
 from manyhands.node.app import Node
 from manyhands.node.live import Listening, LivePeer
+from manyhands.node.obtaining import fetched_folder, fetching
 from manyhands.node.opened import Opened, open_model
 from manyhands.plan.share import held_layers, share, stage_of
 from manyhands.store.builtin import STORYTELLER, folder_of
@@ -42,6 +45,7 @@ class JoinOptions:
     model: str | None = None
     span: str | None = None
     memory: str | None = None
+    disk: str | None = None
     host: str | None = None
     public_host: str | None = None
     port: int = 0
@@ -55,6 +59,8 @@ async def join(console: Console, options: JoinOptions, settings: Settings) -> No
     if options.host is not None:
         check_host(options.host, options.public_host)
     invite = read_invite(options.invite) if options.invite else None
+    if options.disk is not None:
+        settings = replace(settings, fetched_bytes=read_size(options.disk))
     async with until_signal() as asked:
         with Home.standard() as home:
             async with asyncio.TaskGroup() as tasks:
@@ -82,7 +88,7 @@ async def _work(
     async def renewal() -> Membership:
         return (await enter(home, keys, door, None, settings)).membership
 
-    joining = _Joining(console, options, settings, entered)
+    joining = _Joining(console, options, settings, entered, home)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(joining.peer.run(renewal))
         tasks.create_task(joining.work())
@@ -92,35 +98,49 @@ class _Joining:
     """A member that has not loaded anything yet."""
 
     def __init__(
-        self, console: Console, options: JoinOptions, settings: Settings, entered: Entered
+        self,
+        console: Console,
+        options: JoinOptions,
+        settings: Settings,
+        entered: Entered,
+        home: Home,
     ) -> None:
         self._console, self._settings, self._entered = console, settings, entered
+        self._options, self._home = options, home
         self._here = device_here(options.memory)
-        self._opened = open_running(entered.admission, options, settings)
-        self._span: Span | None = None
-        if options.span is not None:  # said before anything is loaded
-            self._span = read_span(options.span, self._opened.model.spec)
-            check_fits(self._opened.model, self._span, self._here, settings)
+        self._wanted = wanted_of(entered.admission)
+        self._fetch = Fetch()
+        is_here = options.model is not None or self._wanted.name == STORYTELLER
+        self._opened: Opened | None = None
+        if is_here:  # what is wrong with it is said before anybody hears of us
+            self._opened = open_running(entered.admission, options, settings)
+            self._span_of(self._opened)
         self.peer = LivePeer(
             entered.membership,
-            (self._opened.model,),
+            (),
             self._here,
             settings,
             Listening(options.host or entered.own_host, options.port, options.public_host),
-            self._opened.on_start,
         )
 
     async def work(self) -> None:
         """Meet the others, load a share, say so."""
-        node, name = self.peer.node, self._opened.name
+        node = self.peer.node
         await node.started()
         for contact in self._entered.admission.contacts:
             node.directory.join(contact.peer, contact.address)
         await self._met(node)
         self._console.say(f"joined as peer {short(node.peer)} at {self.peer.address}")
-        span = self._span or self._share(node)
-        loading = node.hold(self._opened.model, span)
-        await shown_loading(self._console, self._opened, span, loading)
+        opened = self._opened or await self._obtained(node)
+        name = opened.name
+        await self.peer.adopt(opened.model, opened.on_start)
+        span = self._span_of(opened) or self._share(node, opened)
+        loading = node.hold(opened.model, span)
+        here = opened.checkpoint.fetched
+        if here is not None:
+            due = here.table.of_ranges(opened.checkpoint.ranges(span)) - here.had
+            self._fetch = Fetch(here.table.size_bytes(due))
+        await shown_loading(self._console, opened, span, loading, self._fetch)
         held_bytes = self._here.memory_bytes - node.holdings.room_bytes()
         self._console.say(
             f"ready: layers {span.first}:{span.last} of {name}, {as_size(held_bytes)}. "
@@ -135,6 +155,25 @@ class _Joining:
             weight_bytes=held_bytes,
         )
         await self._tell_company(node)
+
+    async def _obtained(self, node: Node) -> Opened:
+        """The swarm's model from those who have it: what it is; its weights come when held."""
+        wanted, models = self._wanted, self._home.models
+        self._console.say(f"asking the others for {wanted.name} …")
+        folder = await fetched_folder(node.fetcher, wanted.id, models)
+        opened = await asyncio.to_thread(
+            open_running, self._entered.admission, self._options, self._settings, folder
+        )
+        opened = replace(opened, name=wanted.name)
+        return fetching(opened, node.fetcher, lambda size: self._fetch.told(size))
+
+    def _span_of(self, opened: Opened) -> Span | None:
+        """What was typed. Raises UserError, ResourceError when it does not fit."""
+        if self._options.span is None:
+            return None
+        span = read_span(self._options.span, opened.model.spec)
+        check_fits(opened.model, span, self._here, self._settings)
+        return span
 
     async def _tell_company(self, node: Node) -> None:
         """Say when nobody else is left, and when somebody is back, until cancelled."""
@@ -166,8 +205,8 @@ class _Joining:
                 "firewall in between, and are both clocks right?"
             ) from None
 
-    def _share(self, node: Node) -> Span:
-        model = self._opened.model
+    def _share(self, node: Node, opened: Opened) -> Span:
+        model = opened.model
         swarm, cost = node.directory.swarm, cost_of(model)
         tokens = planned_tokens(model, self._settings)
         founder = self._entered.admission.contacts[0].peer  # who asks most, probably
@@ -177,28 +216,30 @@ class _Joining:
             span = share(counts, model.spec, self._here, tokens, cost)
         if span is None:
             raise ResourceError(
-                f"not one layer of {self._opened.name} fits into "
+                f"not one layer of {opened.name} fits into "
                 f"{as_size(self._here.memory_bytes)} with memory for {tokens} tokens; free some "
                 "memory, or join a swarm with a smaller model"
             )
         return span
 
 
-def open_running(admission: Admission, options: JoinOptions, settings: Settings) -> Opened:
+def wanted_of(admission: Admission) -> RunningModel:
+    """The model that the swarm runs. Raises UserError when it runs none."""
+    if not admission.models:
+        raise UserError("this swarm runs no model yet; start one there with `hands run`")
+    return admission.models[0]
+
+
+def open_running(
+    admission: Admission, options: JoinOptions, settings: Settings, folder: Path | None = None
+) -> Opened:
     """The swarm's model as it lies on this disk, with the engine the swarm computes with.
 
     Raises CheckpointError when it does not lie here, UserError when another was named, BadSetting
     when this machine cannot compute like the swarm.
     """
-    if not admission.models:
-        raise UserError("this swarm runs no model yet; start one there with `hands run`")
-    wanted = admission.models[0]
-    if options.model is None and wanted.name != STORYTELLER:
-        raise CheckpointError(
-            f"the swarm runs {wanted.name} (id {short(wanted.id)}); this version does not fetch it "
-            "from the others yet: copy the folder here and name it with --model FOLDER"
-        )
-    folder = folder_of(options.model or STORYTELLER)
+    wanted = wanted_of(admission)
+    folder = folder or folder_of(options.model or STORYTELLER)
     try:
         opened = open_model(
             folder, settings, engine=_engine(wanted), dtype=_dtype(wanted), threads=options.threads

@@ -10,6 +10,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import manyhands
 from manyhands.api.guard import check_access
@@ -42,6 +43,7 @@ from manyhands.node.opened import Opened, open_model
 from manyhands.plan.share import gaps, held_layers, most_from
 from manyhands.store.builtin import folder_of
 from manyhands.store.home import Home
+from manyhands.store.hub import Hub, is_of_hub
 from manyhands.trust.invite import Invite
 
 RENEW_BEFORE_S = 3600.0
@@ -88,7 +90,7 @@ async def serve(
     """
     check_access(options.http_host, options.api_key, options.allow_origins)
     ports = _ports(options)
-    folder = folder_of(options.model)
+    folder = await _folder(console, options.model)
     opened = open_model(
         folder,
         settings,
@@ -117,6 +119,14 @@ async def serve(
             console.say("ending …", "dim")
             working.cancel()
     console.event("left")
+
+
+async def _folder(console: Console, model: str) -> Path:
+    """The model's folder: one here, or the files of the hub's model of this name."""
+    if not is_of_hub(model):
+        return folder_of(model)
+    console.say(f"getting {model} from the hub, but for what is here already …")
+    return await asyncio.to_thread(Hub().folder, model)
 
 
 async def serve_until_signal(console: Console, options: ServeOptions, settings: Settings) -> None:

@@ -2,7 +2,8 @@
 
 Connection life (made and eaten by `wire/stream`): Hello, Ack, Credit, Goodbye.
 Sessions: SessionOpen, Ready, Refused, Step, Result, Gap, Rewire, Replay, Replayed, LinkLost, Beat,
-Renew, SessionClose. Directory: Announce. Survey: Probe, Probed.
+Renew, SessionClose. Directory: Announce. Survey: Probe, Probed. Weights: AskPieces, ManifestTold,
+PiecesHad, AskBlock, Block, NotGiven.
 """
 
 from __future__ import annotations
@@ -10,11 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from manyhands.domain.ids import PeerId, SessionId
+from manyhands.domain.ids import ModelId, PeerId, SessionId
+from manyhands.domain.manifest import BLOCK_BYTES, Manifest, ManifestId, PieceRun
 from manyhands.domain.swarm import PeerRecord
 from manyhands.domain.tensor_frame import TensorFrame
 from manyhands.domain.work import Result, Route, SessionOpen, Step, check_place
 from manyhands.errors import ProtocolError
+
+Blob = bytes | bytearray | memoryview
+"""Bytes of a file, as they are; they travel in a frame's payload."""
 
 Lane = Literal["steps", "bulk"]
 """Two connections a pair of peers: steps and control on one, large and slow on the other."""
@@ -207,6 +212,73 @@ class Probed:
     number: int
 
 
+@dataclass(frozen=True, slots=True)
+class AskPieces:
+    """Whoever fetches -> anybody: which pieces of a model can be had there.
+
+    `known` is the manifest it has already, or "" for none.
+    """
+
+    model: ModelId
+    known: str
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestTold:
+    """Answer to AskPieces that comes before PiecesHad, where the manifest is another than known.
+
+    `origin` is where at the hub these files are, as OWNER/NAME@COMMIT; "" for nowhere.
+    """
+
+    manifest: Manifest
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class PiecesHad:
+    """Answer to AskPieces: what the sender can give of a manifest's pieces."""
+
+    model: ModelId
+    manifest: ManifestId
+    had: tuple[PieceRun, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AskBlock:
+    """Whoever fetches -> a giver: bytes [first, last) of a piece, a block at most."""
+
+    manifest: ManifestId
+    piece: int
+    first: int
+    last: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.first < self.last <= self.first + BLOCK_BYTES or self.piece < 0:
+            raise ProtocolError(
+                f"bytes [{self.first}, {self.last}) of piece {self.piece} asked for; a block has "
+                f"{BLOCK_BYTES} at most"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Answer to AskBlock: the bytes of a piece from `first` on."""
+
+    manifest: ManifestId
+    piece: int
+    first: int
+    data: Blob
+
+
+@dataclass(frozen=True, slots=True)
+class NotGiven:
+    """Answer to AskPieces or AskBlock: not from here; `about` is the model or the manifest."""
+
+    about: str
+    code: str
+    message: str
+
+
 StreamMessage = Hello | Ack | Credit | Goodbye
 SessionMessage = (
     SessionOpen
@@ -223,7 +295,8 @@ SessionMessage = (
     | Renew
     | SessionClose
 )
-Message = StreamMessage | SessionMessage | Announce | Probe | Probed
+PieceMessage = AskPieces | ManifestTold | PiecesHad | AskBlock | Block | NotGiven
+Message = StreamMessage | SessionMessage | Announce | Probe | Probed | PieceMessage
 
 ACKNOWLEDGED: frozenset[type] = frozenset({Step, Result, SessionOpen, Rewire, Replay})
 """Kinds whose arrival the receiving stream confirms; a missing confirmation names the link."""
@@ -231,5 +304,7 @@ ACKNOWLEDGED: frozenset[type] = frozenset({Step, Result, SessionOpen, Rewire, Re
 CREDITED: frozenset[type] = frozenset({Step})
 """Kinds that wait for credits; everything else goes ahead of them."""
 
-BULK: frozenset[type] = frozenset({Announce, Probe, Probed})
+BULK: frozenset[type] = frozenset(
+    {Announce, Probe, Probed, AskPieces, ManifestTold, PiecesHad, AskBlock, Block, NotGiven}
+)
 """Kinds that travel on the bulk connection."""

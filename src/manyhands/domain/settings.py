@@ -61,6 +61,10 @@ class Settings:
     )
     kv_bytes: int = _knob(2**30, 2**16, 2**50, "key/value memory of all sessions together")
     journal_bytes: int = _knob(2**28, 2**16, 2**50, "journals of all sessions together")
+    fetch_wait_s: float = _knob(
+        60.0, 0.1, 86400, "weights that nobody gives are waited for so long after the last piece"
+    )
+    fetched_bytes: int = _knob(0, 0, 2**60, "disk for all fetched models; 0 is what is free")
     context_limit: int = _knob(0, 0, 2**31, "tokens a session may hold; 0 is what the model allows")
 
     def __post_init__(self) -> None:

@@ -46,13 +46,22 @@ class Kind:
     on_start: Callable[[], None] | None = None
 
 
-def choose(engine: str, dtype: str, threads: int | None, spec: ModelSpec, weights: Weights) -> Kind:
+def choose(
+    engine: str,
+    dtype: str,
+    threads: int | None,
+    spec: ModelSpec,
+    weights: Weights,
+    glance: Weights | None = None,
+) -> Kind:
     """The engine named, or for `auto` torch where it is installed.
 
-    `dtype` is auto, fp32, bf16 or fp16, or torch's name of one; a model in integers may be named by
-    its format. Raises BadSetting for unknown
-    names, for torch where there is none, and for a dtype or threads that the engine cannot follow.
+    `glance` tells a tensor's dtype alone, where `weights` may have no bytes of it yet. `dtype` is
+    auto, fp32, bf16 or fp16, or torch's name of one; a model in integers may be named by its
+    format. Raises BadSetting for unknown names, for torch where there is none, and for a dtype or
+    threads that the engine cannot follow.
     """
+    glance = glance or weights
     if engine not in ("auto", "numpy", "torch"):
         raise BadSetting(f"engine is {engine!r}; it must be auto, numpy or torch")
     if not isinstance(dtype, str):
@@ -61,7 +70,7 @@ def choose(engine: str, dtype: str, threads: int | None, spec: ModelSpec, weight
         )
     wanted = "auto" if dtype == weight_format(spec) else _NAMES.get(dtype, dtype)
     if isinstance(spec.layers[0].part, ModuleSpec):
-        return _modules(engine, wanted, threads, spec, weights)
+        return _modules(engine, wanted, threads, spec, weights, glance)
     has_torch = importlib.util.find_spec("torch") is not None
     if engine == "torch" and not has_torch:
         raise BadSetting(
@@ -69,7 +78,7 @@ def choose(engine: str, dtype: str, threads: int | None, spec: ModelSpec, weight
             "clone, or use engine='numpy'"
         )
     if engine == "torch" or (engine == "auto" and has_torch):
-        return _torch(wanted, threads, spec, weights)
+        return _torch(wanted, threads, spec, weights, glance)
     if wanted not in ("auto", "fp32"):
         raise BadSetting(
             f"dtype is {dtype!r}; the numpy engine computes in fp32 only: leave it out (bf16 and "
@@ -80,7 +89,7 @@ def choose(engine: str, dtype: str, threads: int | None, spec: ModelSpec, weight
             f"threads is {threads!r:.200}; the numpy engine leaves threads to BLAS: leave it out, "
             "or use engine='torch'"
         )
-    return _numpy(threads, spec, weights)
+    return _numpy(threads, spec, weights, glance)
 
 
 def _check_threads(threads: int | None) -> None:
@@ -91,7 +100,7 @@ def _check_threads(threads: int | None) -> None:
         )
 
 
-def _numpy(threads: int | None, spec: ModelSpec, weights: Weights) -> Kind:
+def _numpy(threads: int | None, spec: ModelSpec, weights: Weights, glance: Weights) -> Kind:
     from manyhands.engine import numpy_blocks
 
     _check_threads(threads)
@@ -99,13 +108,15 @@ def _numpy(threads: int | None, spec: ModelSpec, weights: Weights) -> Kind:
         load=lambda span, kv_bytes: numpy_blocks.load(
             spec, span, weights, kv_bytes=kv_bytes, threads=threads
         ),
-        profile=lambda name: numpy_blocks.profile(name, _stored(spec, weights), "fp32"),
+        profile=lambda name: numpy_blocks.profile(name, _stored(spec, glance), "fp32"),
         bytes_per_number=bytes_per_number(spec, 4.0),
         bytes_per_kv=4.0 if weight_format(spec) is None else 2.0,
     )
 
 
-def _torch(dtype: str, threads: int | None, spec: ModelSpec, weights: Weights) -> Kind:
+def _torch(
+    dtype: str, threads: int | None, spec: ModelSpec, weights: Weights, glance: Weights
+) -> Kind:
     _check_threads(threads)
     import torch
 
@@ -116,13 +127,13 @@ def _torch(dtype: str, threads: int | None, spec: ModelSpec, weights: Weights) -
         if threads is not None:
             torch.set_num_threads(threads)
 
-    chosen = torch_blocks.resolve_dtype(dtype, spec, spec.span, weights)
+    chosen = torch_blocks.resolve_dtype(dtype, spec, spec.span, glance)
     held = 4.0 if chosen == "fp32" else 2.0
     return Kind(
         load=lambda span, kv_bytes: torch_blocks.load(
             spec, span, weights, kv_bytes=kv_bytes, dtype=chosen, threads=threads
         ),
-        profile=lambda name: torch_blocks.profile(name, _stored(spec, weights), chosen, chosen),
+        profile=lambda name: torch_blocks.profile(name, _stored(spec, glance), chosen, chosen),
         bytes_per_number=bytes_per_number(spec, held),
         bytes_per_kv=held if weight_format(spec) is None else 2.0,
         on_start=on_start,
@@ -147,7 +158,12 @@ def spec_of(config: Mapping[str, Any], stored: Mapping[str, tuple[int, ...]]) ->
 
 
 def _modules(
-    engine: str, dtype: str, threads: int | None, spec: ModelSpec, weights: Weights
+    engine: str,
+    dtype: str,
+    threads: int | None,
+    spec: ModelSpec,
+    weights: Weights,
+    glance: Weights,
 ) -> Kind:
     if engine == "numpy":
         raise BadSetting(
@@ -156,14 +172,14 @@ def _modules(
         )
     from manyhands.engine import module_proof, torch_blocks, torch_modules
 
-    chosen = torch_blocks.resolve_dtype(dtype, spec, spec.span, weights)
+    chosen = torch_blocks.resolve_dtype(dtype, spec, spec.span, glance)
     plan = module_proof.plan_of(json.loads(spec.config))
     return replace(
-        _torch(chosen, threads, spec, weights),
+        _torch(chosen, threads, spec, weights, glance),
         load=lambda span, kv_bytes: torch_modules.load(
             spec, span, weights, kv_bytes=kv_bytes, plan=plan, dtype=chosen
         ),
-        profile=lambda name: torch_modules.profile(name, _stored(spec, weights), chosen, chosen),
+        profile=lambda name: torch_modules.profile(name, _stored(spec, glance), chosen, chosen),
     )
 
 

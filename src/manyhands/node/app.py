@@ -17,14 +17,20 @@ from manyhands.domain.ids import PeerId
 from manyhands.domain.messages import (
     Ack,
     Announce,
+    AskBlock,
+    AskPieces,
     Beat,
+    Block,
     Credit,
     Gap,
     Goodbye,
     Hello,
     Lane,
     LinkLost,
+    ManifestTold,
     Message,
+    NotGiven,
+    PiecesHad,
     Probe,
     Probed,
     Ready,
@@ -41,12 +47,14 @@ from manyhands.domain.work import Result, SessionOpen, Step
 from manyhands.engine.compute import Compute
 from manyhands.net.transport import Transport
 from manyhands.node.directory import About, Directory
+from manyhands.node.fetcher import Fetcher
 from manyhands.node.gauge import Gauge
 from manyhands.node.holdings import Holdings
 from manyhands.node.model import Model
 from manyhands.node.owner import Owner
 from manyhands.node.peers import Clock, Loss, Peers
 from manyhands.node.rules import ALL_RULES, Rules
+from manyhands.node.seeder import Seeder
 from manyhands.node.survey import Survey
 from manyhands.node.worker import Worker
 from manyhands.trust.signature import KeyPair
@@ -58,13 +66,14 @@ class Outside:
 
     `clock` must be the event loop's own; `wall_clock` is the one that peers share (unix seconds),
     by which records expire. `loading` runs beside `compute`, so that reading weights holds up
-    nobody's steps.
+    nobody's steps, and `disk` beside both: there pieces of models are read, hashed and written.
     """
 
     keys: KeyPair
     transport: Transport
     compute: Compute
     loading: Compute
+    disk: Compute
     clock: Clock
     wall_clock: Clock
     chance: random.Random
@@ -123,6 +132,11 @@ class Node:
             rules,
             self.gauge.took,
         )
+        self.seeder = Seeder(outside.disk, self.peers.send)
+        for model in known.values():
+            if model.shelf is not None:
+                self.seeder.offer(model.shelf)
+        self.fetcher = Fetcher(me, self.directory, outside.disk, clock, settings, self.peers.send)
         self.owner = Owner(
             me, self.directory, clock, settings, outside.chance, self.peers.send, rules
         )
@@ -137,6 +151,7 @@ class Node:
                 roles.create_task(self.owner.run())
                 roles.create_task(self.directory.run())
                 roles.create_task(self.survey.run())
+                roles.create_task(self.seeder.run())
                 self.directory.start(address)
                 self._started.set()
         finally:
@@ -150,6 +165,13 @@ class Node:
         """Load a span and tell the swarm; see Holdings.hold for what is raised."""
         await self.holdings.hold(model.id, span)
 
+    def add(self, model: Model) -> None:
+        """Know one more model, and give its pieces to who asks."""
+        self.kernels = self.kernels or model.profile.kernels
+        if model.shelf is not None:
+            self.seeder.offer(model.shelf)
+        self.holdings.add(model)
+
     def message(self, source: PeerId, message: Message, done: Callable[[], None]) -> None:
         """Give a message to the role it is for."""
         match message:
@@ -161,6 +183,10 @@ class Node:
                 self.directory.receive(source, message)
             case Probe() | Probed():
                 self.survey.receive(source, message)
+            case AskPieces() | AskBlock():
+                self.seeder.receive(source, message)
+            case ManifestTold() | PiecesHad() | Block() | NotGiven():
+                self.fetcher.receive(source, message)
             case Hello() | Ack() | Credit() | Goodbye():
                 pass  # the stream keeps these to itself
             case _:
@@ -175,6 +201,9 @@ class Node:
         """What was sent to `peer` may not have arrived."""
         if loss == "closed":
             self.directory.lost(peer)
+        if lane == "bulk" and loss == "closed":
+            self.seeder.link_lost(peer)
+            self.fetcher.link_lost(peer)
         is_watched = loss == "closed" or self._rules.watch_confirmations
         if lane == "steps" and is_watched:
             self.worker.link_lost(peer)

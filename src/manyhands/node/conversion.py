@@ -34,20 +34,16 @@ from manyhands.errors import CheckpointError, NotServed, UserError
 from manyhands.families.family import stored_format
 from manyhands.node.thin import Thin, ranks_of
 from manyhands.store.checkpoint import Checkpoint
-from manyhands.store.sentence_form import files_below
+from manyhands.store.small_files import small_files
 from manyhands.store.weight_writer import Planned, new_folder, write_weights
 
 Told = Callable[[int], None]
 """Called with the stored bytes that were read and converted since the last call."""
 
-MOST_OTHER_BYTES = 64 * 2**20
-"""Larger files that are no weights are not copied."""
-
 PIECE_ELEMENTS = 2**22
 """Numbers of a matrix that become blocks at one time."""
 
 _BITS: dict[str, Bits] = {"int8": 8, "int4": 4}
-_WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".gguf", ".index.json", ".h5", ".msgpack")
 
 
 def convert(
@@ -190,10 +186,7 @@ def _bytes(array: NDArray[Any]) -> memoryview:
 
 
 def _copy_others(source: Path, target: Path) -> None:
-    for file in sorted(source.iterdir()):
-        is_other = file.is_file() and not file.name.endswith(_WEIGHTS)
-        if is_other and file.name != "config.json" and file.stat().st_size <= MOST_OTHER_BYTES:
-            shutil.copyfile(file, target / file.name)
-    for below in files_below(source):
-        (target / below).parent.mkdir()
-        shutil.copyfile(source / below, target / below)
+    for name in small_files(source):
+        if name != "config.json":
+            (target / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(source / name, target / name)

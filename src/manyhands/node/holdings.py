@@ -1,4 +1,4 @@
-"""The spans this peer has loaded, and those it could load from its disk.
+"""The spans this peer has loaded, and those it could load from its disk, or fetch to it.
 
 Knows nothing of sessions. Spans are loaded beside the compute queue, one at a time.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from manyhands.domain.device import Device
 from manyhands.domain.ids import ModelId, short
@@ -29,7 +30,8 @@ class Holdings:
         loading: Compute,
         changed: Callable[[], None],
     ) -> None:
-        self._device, self._models, self._loading = device, models, loading
+        self._device, self._loading = device, loading
+        self._models = dict(models)
         self._changed = changed
         self._engines: dict[tuple[ModelId, Span], Engine] = {}
         self._fetching: Holding | None = None
@@ -42,6 +44,11 @@ class Holdings:
             raise NotServed(f"model {short(model)} is not on this peer's disk")
         return known
 
+    def add(self, model: Model) -> None:
+        """Know one more model, or one anew."""
+        self._models[model.id] = model
+        self._changed()
+
     def find(self, model: ModelId, span: Span) -> Engine | None:
         """The smallest loaded engine that covers a span, the first of equals."""
         covering = [
@@ -52,16 +59,18 @@ class Holdings:
         return min(covering, key=lambda found: found[:2])[2] if covering else None
 
     async def hold(self, model: ModelId, span: Span) -> Engine:
-        """Load a span unless one that covers it is loaded.
+        """Load a span unless one that covers it is loaded; fetch it first where it is not stored.
 
-        Raises NotServed (not our model), ResourceError (no room for its weights), CheckpointError.
+        Raises NotServed (not our model), ResourceError (no room for its weights), CheckpointError,
+        PeerLost when nobody gives what must be fetched.
         """
         async with self._one_at_a_time:
             held = self.find(model, span)
             if held is not None:
                 return held
             known = self.model(model)
-            if not any(stored.covers(span) for stored in known.stored):
+            is_stored = any(stored.covers(span) for stored in known.stored)
+            if not is_stored and known.fetch is None:
                 raise NotServed(f"span {span} of model {short(model)} is not on this peer's disk")
             need = round(span_elements(known.spec, span) * known.bytes_per_weight)
             if need > self.room_bytes():
@@ -73,6 +82,9 @@ class Holdings:
             self._fetching = Holding(model, span, "fetching")
             self._changed()
             try:
+                if not is_stored and known.fetch is not None:
+                    await known.fetch(span)
+                    self._models[model] = replace(known, stored=(*known.stored, span))
                 engine = await self._loading.run(lambda: known.load(span), 0.0)
                 self._engines[model, span] = engine
             finally:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 
 from manyhands.domain.device import Device
 from manyhands.domain.ids import ModelId
+from manyhands.domain.manifest import Piece
 from manyhands.domain.settings import Settings
 from manyhands.domain.swarm import Swarm
 from manyhands.engine.compute import ComputeThread, join_all
@@ -23,6 +24,7 @@ from manyhands.net.tcp import TcpTransport
 from manyhands.node.app import Node, Outside
 from manyhands.node.model import Model
 from manyhands.plan.share import gaps, held_layers
+from manyhands.store.hub import Hub
 from manyhands.trust.certificate import Membership
 
 log = logging.getLogger(__name__)
@@ -77,23 +79,36 @@ class LivePeer:
             deadline_s=settings.dial_deadline_s,
             wall_clock=wall_clock,
         )
-        self._threads = ComputeThread(on_start), ComputeThread(on_start, "loading")
+        self._threads = (
+            ComputeThread(on_start),
+            ComputeThread(on_start, "loading"),
+            ComputeThread(name="disk"),
+        )
         outside = Outside(
             keys=membership.keys,
             transport=self._transport,
             compute=self._threads[0],
             loading=self._threads[1],
+            disk=self._threads[2],
             clock=asyncio.get_running_loop().time,
             wall_clock=wall_clock,
             chance=random.Random(secrets.randbits(64)),  # noqa: S311 (names sessions, no secret)
             device=device,
         )
         self.node = Node(outside, models, settings)
+        self.node.fetcher.elsewhere = _from_hub
 
     @property
     def address(self) -> str:
         """Where others dial us; empty before the node has started."""
         return self.node.directory.address_of(self.node.peer) or ""
+
+    async def adopt(self, model: Model, on_start: Callable[[], None] | None = None) -> None:
+        """Know one more model; `on_start` runs in each compute thread before anything of it."""
+        if on_start is not None:
+            for thread in self._threads[:2]:
+                await thread.run(on_start)
+        self.node.add(model)
 
     async def run(self, renewal: Renewal | None = None) -> None:
         """Run until cancelled: farewells are said, threads and memories freed on the way out."""
@@ -120,6 +135,11 @@ class LivePeer:
             except ManyhandsError as error:
                 log.warning("the membership could not be renewed: %s", error)
                 has_failed = True
+
+
+async def _from_hub(origin: str, piece: Piece) -> bytes:
+    """A piece of a model that came from the hub."""
+    return await asyncio.to_thread(Hub().read, origin, piece.file, piece.first, piece.last)
 
 
 def renewal_due_s(left_s: float, *, has_failed: bool) -> float:

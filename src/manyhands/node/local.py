@@ -58,7 +58,7 @@ class LocalSwarm:
         self._spans: Sequence[Span] = even_cuts(layers, peers)
         self._chance = random.Random(secrets.randbits(64))  # noqa: S311 (keys come from `secrets`)
         self._network = MemoryNetwork(self._chance)
-        self._threads: dict[int, tuple[ComputeThread, ComputeThread]] = {}
+        self._threads: dict[int, tuple[ComputeThread, ...]] = {}
         self._ending: list[ComputeThread] = []
         self._running: dict[int, asyncio.Task[None]] = {}
         self._is_over = asyncio.Event()
@@ -179,12 +179,14 @@ class LocalSwarm:
     def _node(self, number: int) -> Node:
         keys = KeyPair.from_seed(secrets.token_bytes(32))
         compute, loading = ComputeThread(self._on_start), ComputeThread(self._on_start, "loading")
-        self._threads[number] = compute, loading
+        disk = ComputeThread(name="disk")
+        self._threads[number] = compute, loading, disk
         outside = Outside(
             keys=keys,
             transport=self._network.transport(keys.peer),
             compute=compute,
             loading=loading,
+            disk=disk,
             clock=asyncio.get_running_loop().time,
             wall_clock=lambda: datetime.now(UTC).timestamp(),
             chance=random.Random(secrets.randbits(64)),  # noqa: S311 (names sessions, no secret)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from manyhands.domain.ids import ModelId
@@ -10,6 +10,7 @@ from manyhands.domain.model_spec import ModelSpec
 from manyhands.domain.profile import Profile
 from manyhands.domain.span import Span
 from manyhands.engine.engine import Engine
+from manyhands.store.pieces import Shelf
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,9 @@ class Model:
     """`load` runs on the loading thread; raises CheckpointError, ResourceError or NotServed.
 
     `stored` are the spans whose weights are on this peer's disk: only those, and parts of them, can
-    be loaded. `bytes_per_weight` and `bytes_per_kv` are what one number takes once loaded.
+    be loaded; `fetch` gets those of another span there first, where that is known how: from peers
+    that give away what is on their `shelf`. `bytes_per_weight` and `bytes_per_kv` are what one
+    number takes once loaded.
     """
 
     id: ModelId
@@ -27,3 +30,5 @@ class Model:
     stored: tuple[Span, ...] = ()
     bytes_per_weight: float = 4.0
     bytes_per_kv: float = 4.0
+    shelf: Shelf | None = None
+    fetch: Callable[[Span], Awaitable[None]] | None = None

@@ -14,6 +14,8 @@ from manyhands.domain.settings import Settings
 from manyhands.engine import choice
 from manyhands.node.model import Model
 from manyhands.store.checkpoint import Checkpoint
+from manyhands.store.hub import origin_of
+from manyhands.store.pieces import WholeFolder
 from manyhands.store.tokenizer import Tokenizer
 
 
@@ -56,21 +58,25 @@ def open_model(
     """
     checkpoint = Checkpoint.open(folder, choice.spec_of)
     checkpoint.check()
-    kind = choice.choose(engine, dtype, threads, checkpoint.spec, checkpoint.read)
+    kind = choice.choose(
+        engine, dtype, threads, checkpoint.spec, checkpoint.read, checkpoint.glance
+    )
     identity = checkpoint.identity()
+    model_at_hub = origin_of(checkpoint.folder).partition("@")[0]
     form = checkpoint.sentence_form
     has_text = (checkpoint.folder / "tokenizer.json").exists()
     return Opened(
-        name=_sayable(checkpoint.folder.resolve().name),
+        name=_sayable(model_at_hub or checkpoint.folder.resolve().name),
         checkpoint=checkpoint,
         model=Model(
             id=identity,
             spec=checkpoint.spec,
             profile=kind.profile(identity),
             load=lambda span: kind.load(span, settings.kv_bytes),
-            stored=(checkpoint.spec.span,),
+            stored=checkpoint.stored(),
             bytes_per_weight=kind.bytes_per_number,
             bytes_per_kv=kind.bytes_per_kv,
+            shelf=checkpoint.fetched or WholeFolder(checkpoint, identity),
         ),
         tokenizer=Tokenizer.open(checkpoint.folder) if has_text else None,
         end_tokens=frozenset(checkpoint.end_tokens),

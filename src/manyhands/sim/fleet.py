@@ -160,6 +160,7 @@ class Fleet:
             transport=self.network.transport(keys.peer),
             compute=VirtualCompute(member.speed),
             loading=VirtualCompute(member.speed),
+            disk=VirtualCompute(),
             clock=loop.time,
             wall_clock=loop.time,
             chance=random.Random(self.chance.getrandbits(64)),

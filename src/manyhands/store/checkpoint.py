@@ -7,7 +7,6 @@ file stays open in between. Knows nothing of engines, devices or where the folde
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from itertools import takewhile
@@ -18,16 +17,17 @@ import numpy as np
 
 from manyhands.domain.ids import ModelId, canonical_bytes
 from manyhands.domain.model_spec import BlockSpec, ModelSpec, ModuleSpec, TensorSource
-from manyhands.domain.span import Span
+from manyhands.domain.span import Span, missing
 from manyhands.domain.stored_parts import stored_parts
 from manyhands.domain.tensor_frame import StoredTensor
-from manyhands.domain.weight_format import dtype_of
 from manyhands.errors import CheckpointError, NotServed, UnknownFamily
 from manyhands.families.family import model_spec
+from manyhands.store.fetched import FetchedFolder
 from manyhands.store.json_file import read_object
 from manyhands.store.safetensors_header import Place
 from manyhands.store.sentence_form import SentenceForm, applied, read_sentence_form
 from manyhands.store.stacked_experts import unstacked
+from manyhands.store.stored_checks import check_dtype, check_shape
 from manyhands.store.weight_files import find_tensors, model_folder
 
 PAGE_BYTES = 4096
@@ -64,6 +64,7 @@ class Checkpoint:
     """A model folder. `bytes_read` counts the weight bytes read so far, headers not counted.
 
     `sentence_form` is how an encoder's folder makes one vector of a text, where it says so.
+    `fetched` says which bytes are here of a folder that is fetched from others; None: all are.
     """
 
     def __init__(
@@ -73,8 +74,9 @@ class Checkpoint:
         places: dict[str, Place],
         sentence_form: SentenceForm | None = None,
         otherwise: SpecOf | None = None,
+        fetched: FetchedFolder | None = None,
     ) -> None:
-        self.folder = folder
+        self.folder, self.fetched = folder, fetched
         self.config = config
         self.spec = _spec(config, places, otherwise)
         self.sentence_form = sentence_form if self.spec.answers.startswith("pool_") else None
@@ -95,7 +97,8 @@ class Checkpoint:
         folder = model_folder(folder)
         places = find_tensors(folder)  # first: a folder of another format may have no config.json
         form = read_sentence_form(folder)
-        return cls(folder, read_object(folder / "config.json"), places, form, otherwise)
+        fetched = FetchedFolder.open(folder)
+        return cls(folder, read_object(folder / "config.json"), places, form, otherwise, fetched)
 
     def check(self, span: Span | None = None) -> None:
         """See that every tensor of the span (default: all layers) is there with its shape.
@@ -110,11 +113,11 @@ class Checkpoint:
             for source in self.spec.layers[layer].tensors.values():
                 for part in stored_parts(source):
                     name = part.names[0]
-                    _check_shape(part, name, self._place(name))
-                    _check_dtype(source, part, self._place(name))
+                    check_shape(part, name, self._place(name))
+                    check_dtype(source, part, self._place(name))
                     # a library ties weights by rules of its own
                     is_ours = not isinstance(self.spec.layers[layer].part, ModuleSpec)
-                    if part.layout == "tied" and is_ours:
+                    if part.layout == "tied" and is_ours and self.fetched is None:
                         self._check_same(name)
             self._check_nothing_unread(layer)
 
@@ -163,7 +166,7 @@ class Checkpoint:
                 f"a tensor made of {len(source.names)} stored ones is read part by part"
             )
         place = self._place(source.names[0])
-        _check_shape(source, source.names[0], place)
+        check_shape(source, source.names[0], place)
         if source.layout != "rows":
             return StoredTensor(place.dtype, place.shape, self._bytes(place, 0, None))
         return StoredTensor(place.dtype, source.shape, self._rows(place, source))
@@ -187,8 +190,11 @@ class Checkpoint:
         into files does not matter.
 
         It tells models apart and notices most downloads that are not whole. It is no proof: a large
-        model's bytes between the pages are not in it; see `digest`.
+        model's bytes between the pages are not in it; see `digest`. Of a folder that is fetched it
+        is what its manifest says.
         """
+        if self.fetched is not None:
+            return self.fetched.manifest.model
         every = max(1, self.stored_bytes(self.spec.span) // (MOST_PAGES * PAGE_BYTES))
         return ModelId(self._hashed("model-identity", self.spec.span, every * PAGE_BYTES))
 
@@ -216,6 +222,34 @@ class Checkpoint:
         """Bytes that the span's tensors take in the files, each counted once."""
         places = (self._place(name) for name in set(self._names(span)))
         return sum(place.last - place.first for place in places)
+
+    def glance(self, source: TensorSource) -> StoredTensor:
+        """`read` without the bytes: dtype and shape. Raises CheckpointError when it is missing."""
+        place = self._place(source.names[0])
+        return StoredTensor(place.dtype, place.shape, memoryview(b""))
+
+    def ranges(self, span: Span) -> dict[str, list[tuple[int, int]]]:
+        """Of each file (by its name) the bytes [first, last) that hold tensors of the span."""
+        found: dict[str, list[tuple[int, int]]] = {}
+        for place in (self._place(name) for name in set(self._names(span))):
+            found.setdefault(place.file.name, []).append((place.first, place.last))
+        return found
+
+    def stored(self) -> tuple[Span, ...]:
+        """The layers whose weights are on this disk, as spans."""
+        count = len(self.spec.layers)
+        here = filter(self._is_here, (Span(layer, layer + 1) for layer in range(count)))
+        return missing(missing(here, count), count)  # neighbours as one
+
+    def _is_here(self, span: Span) -> bool:
+        here = self.fetched
+        return here is None or all(
+            here.holds(name, *cut) for name, cuts in self.ranges(span).items() for cut in cuts
+        )
+
+    def weight_files(self) -> tuple[Path, ...]:
+        """The files that hold the weights, in order of their names."""
+        return tuple(sorted({place.file for place in self._places.values()}))
 
     @property
     def end_tokens(self) -> tuple[int, ...]:
@@ -294,11 +328,14 @@ class Checkpoint:
     def _bytes(self, place: Place, first: int, last: int | None) -> memoryview:
         """Bytes [first, last) of a tensor; every read of weights goes through here."""
         last = place.last - place.first if last is None else last
+        here, at = self.fetched, place.first + first
+        if here is not None and not here.holds(place.file.name, at, place.first + last):
+            raise CheckpointError(f"{place.file}: bytes from {at} on are not fetched yet")
         buffer = np.empty(last - first, np.uint8).data
         filled = 0
         try:
             with place.file.open("rb", buffering=0) as stream:
-                if _stamp(stream.fileno()) != self._stamps[place.file]:
+                if here is None and _stamp(stream.fileno()) != self._stamps[place.file]:
                     raise CheckpointError(
                         f"{place.file} was changed after it was opened; start again to use it as "
                         "it is now"
@@ -361,29 +398,3 @@ def _stamp(file: Path | int) -> tuple[int, int, int]:
 
 def _parts(name: str) -> list[str]:
     return name.split(".")
-
-
-_SERVED_LAYOUTS = ("plain", "flat", "tied", "transpose", "rows", "columns")
-
-
-def _check_shape(source: TensorSource, name: str, place: Place) -> None:
-    if source.layout not in _SERVED_LAYOUTS:
-        raise NotServed(f"tensor {name!r}: layout {source.layout} is read part by part")
-    is_flat = source.layout == "flat"
-    good = (
-        math.prod(place.shape) == source.elements if is_flat else place.shape == source.stored_shape
-    )
-    if not good:
-        raise CheckpointError(
-            f"{place.file}: tensor {name!r} has shape {list(place.shape)}, config.json asks for "
-            f"{list(source.stored_shape)} ({source.layout}); they do not belong together"
-        )
-
-
-def _check_dtype(source: TensorSource, part: TensorSource, place: Place) -> None:
-    due = dtype_of(source, part)
-    if due is not None and place.dtype != due:
-        raise CheckpointError(
-            f"{place.file}: tensor {part.names[0]!r} is {place.dtype}, config.json asks for {due} "
-            f"({source.layout}); they do not belong together: convert the model again"
-        )

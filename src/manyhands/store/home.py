@@ -91,6 +91,11 @@ class Home:
             f"folder with {FOLDER_VARIABLE}"
         )
 
+    @property
+    def models(self) -> Path:
+        """Where models lie that were fetched from others."""
+        return self._made("models")
+
     def authority(self, now_s: float) -> Authority:
         """The CA of the swarm founded here; founded now when there is none."""
         folder = self._made("swarm")

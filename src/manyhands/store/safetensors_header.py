@@ -57,6 +57,12 @@ def read_header(file: Path) -> dict[str, Place]:
     return parse_header(file, text, size - 8 - length)
 
 
+def header_bytes(file: Path) -> int:
+    """How many bytes of a file that `read_header` took come before its tensors."""
+    with file.open("rb") as stream:
+        return 8 + int.from_bytes(stream.read(8), "little")
+
+
 def _read(descriptor: int, count: int) -> bytes:
     parts = bytearray()
     while len(parts) < count:

@@ -60,14 +60,19 @@ def model_folder(path: str | PathLike[str]) -> Path:
     )
 
 
+def is_hub_name(text: str) -> bool:
+    """True for what models are called on the Hugging Face hub: OWNER/NAME."""
+    return _HUB_NAME.fullmatch(text) is not None
+
+
 def _of_the_hub(path: str) -> str:
-    if not _HUB_NAME.fullmatch(path):
+    if not is_hub_name(path):
         return ""
     name = path.split("/")[1]
     return (
-        f". If {path} is a model's name on the Hugging Face hub: nothing is downloaded by this "
-        f"version, download the folder first (hf download {path} --local-dir {name}), then give "
-        "that folder"
+        f". If {path} is a model's name on the Hugging Face hub: `hands run` and `hands serve` "
+        f"download it; else download the folder first (hf download {path} --local-dir {name}), "
+        "then give that folder"
     )
 
 

@@ -5,8 +5,9 @@ others, each bounded; so a field added to a message is on the wire at once and c
 Knows neither frames nor kinds, nor what a message is for.
 
 What JSON or JavaScript cannot hold has a form of its own: a tensor is {codec, shape, size} and its
-bytes lie in the payload, in the order of the fields (of a mapping: of its sorted names); minus
-infinity, where it has a meaning, is the text "-inf"; the 64 bits of a seed are 16 hex digits.
+bytes lie in the payload, in the order of the fields (of a mapping: of its sorted names); plain
+bytes are their number, and lie there too; minus infinity, where it has a meaning, is the text
+"-inf"; the 64 bits of a seed are 16 hex digits.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import msgspec
 from msgspec import Meta
 
 from manyhands.domain.ids import ModelId, PeerId, SessionId, is_hex
+from manyhands.domain.manifest import ManifestId
+from manyhands.domain.messages import Blob
 from manyhands.domain.tensor_frame import TensorFrame
 from manyhands.domain.work import Result, Sampling
 from manyhands.errors import ProtocolError
@@ -41,7 +44,7 @@ Items = Meta(max_length=1 << 16)
 TEXT_CHARACTERS = 256
 LONG_TEXT_CHARACTERS = 4096
 _LONG_TEXTS = frozenset({"message", "reason"})
-_ID_DIGITS: Mapping[Any, int] = {PeerId: 64, ModelId: 64, SessionId: 32}
+_ID_DIGITS: Mapping[Any, int] = {PeerId: 64, ModelId: 64, ManifestId: 64, SessionId: 32}
 _MINUS_INFINITY = float("-inf")
 
 
@@ -136,6 +139,8 @@ def _field(hint: Any, name: str) -> Field:
         return Field(Seconds if name.endswith("_s") else float)
     if hint is str:
         return _text(name)
+    if hint == Blob:
+        return Field(Whole, _write_bytes, lambda size, cut: cut.take(size))
     if hint is TensorFrame:
         return Field(TensorForm, _write_tensor, _read_tensor)
     if isinstance(hint, type) and is_dataclass(hint):
@@ -245,6 +250,12 @@ def _whole_rows(shape: tuple[int, int], size: int) -> None:
         raise ProtocolError(
             f"a tensor of {rows} rows has {size} bytes; every row has the same number"
         )
+
+
+def _write_bytes(data: Buffer, parts: list[Buffer]) -> int:
+    if len(data):
+        parts.append(data)
+    return len(data)
 
 
 def _write_tensor(tensor: TensorFrame, parts: list[Buffer]) -> TensorForm:

@@ -52,6 +52,12 @@ class Kind(IntEnum):
     ANNOUNCE = 48
     PROBE = 56
     PROBED = 57
+    ASK_PIECES = 64
+    MANIFEST_TOLD = 65
+    PIECES_HAD = 66
+    ASK_BLOCK = 67
+    BLOCK = 68
+    NOT_GIVEN = 69
 
 
 class Cap(NamedTuple):
@@ -72,6 +78,10 @@ CAPS: Mapping[int, Cap] = MappingProxyType(
         Kind.REWIRE: Cap(1 << 18, 0),
         Kind.ANNOUNCE: Cap(1 << 20, 0),
         Kind.PROBE: Cap(1 << 16, 1 << 18),
+        # 67 bytes a piece: the manifest of 900 GB
+        Kind.MANIFEST_TOLD: Cap(1 << 24, 0),
+        Kind.PIECES_HAD: Cap(1 << 21, 0),
+        Kind.BLOCK: Cap(1 << 10, 1 << 18),
     }
 )
 """Kind -> caps. A kind that is not here does not exist."""

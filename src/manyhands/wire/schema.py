@@ -16,13 +16,19 @@ import msgspec
 from manyhands.domain.messages import (
     Ack,
     Announce,
+    AskBlock,
+    AskPieces,
     Beat,
+    Block,
     Credit,
     Gap,
     Goodbye,
     Hello,
     LinkLost,
+    ManifestTold,
     Message,
+    NotGiven,
+    PiecesHad,
     Probe,
     Probed,
     Ready,
@@ -60,6 +66,12 @@ KINDS: Mapping[type, Kind] = MappingProxyType(
         Announce: Kind.ANNOUNCE,
         Probe: Kind.PROBE,
         Probed: Kind.PROBED,
+        AskPieces: Kind.ASK_PIECES,
+        ManifestTold: Kind.MANIFEST_TOLD,
+        PiecesHad: Kind.PIECES_HAD,
+        AskBlock: Kind.ASK_BLOCK,
+        Block: Kind.BLOCK,
+        NotGiven: Kind.NOT_GIVEN,
     }
 )
 """Message class -> kind, one to one."""
