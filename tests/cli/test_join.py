@@ -231,7 +231,7 @@ async def test_a_child_ends_when_its_parent_closes_the_pipe(folder, tmp_path):
 
 def test_a_swarm_of_an_engine_that_is_not_here_is_said_with_what_to_do(folder, tmp_path):
     def admission(*models):
-        return Admission("", "", (), models)
+        return Admission("", "", (), models, 0.0)
 
     options = JoinOptions("host", model=str(folder))
     running = RunningModel(ModelId("ab" * 32), "little", "abacus", "wood")

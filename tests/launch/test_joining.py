@@ -18,6 +18,7 @@ from manyhands.launch.ports import DOOR_PORT
 from manyhands.net.door import Door
 from manyhands.net.tls import Contexts
 from manyhands.node.founder import Founder
+from manyhands.node.live import wall_clock
 from manyhands.store.home import Home, Joined
 from manyhands.trust.certificate import admit
 from manyhands.trust.invite import make_invite
@@ -29,13 +30,19 @@ SETTINGS = Settings(dial_deadline_s=20.0)
 
 
 @contextlib.asynccontextmanager
-async def door_of(authority=SWARM, port=0, decide=None, keys=ANNAS):
+async def door_of(authority=SWARM, port=0, decide=None, keys=ANNAS, now=None):
     """A founder and where its door is."""
-    now_s = lambda: NOW_S + 1  # noqa: E731
     serial = iter(range(100, 1000)).__next__
-    founder = Founder(authority, keys, SETTINGS, now_s, serial)
+    founder = Founder(authority, keys, SETTINGS, now or wall_clock, serial)
     founder.contacts = lambda: [Contact(ANNA, "tcp:127.0.0.1:7701")]
-    door = Door(Contexts(founder.membership()), "127.0.0.1", port, decide or founder.decide, 20.0)
+    door = Door(
+        Contexts(founder.membership()),
+        "127.0.0.1",
+        port,
+        decide or founder.decide,
+        20.0,
+        reception=founder,
+    )
     port = await door.open()
     try:
         yield founder, DoorAddress("127.0.0.1", port)
@@ -123,23 +130,30 @@ async def test_nobody_at_the_door_is_a_lost_peer_with_and_without_an_invite(home
 
 
 def answer_of(membership) -> Admission:
-    return Admission(membership.authority_pem.decode(), membership.certificate_pem.decode(), (), ())
+    return Admission(
+        membership.authority_pem.decode(), membership.certificate_pem.decode(), (), (), NOW_S
+    )
 
 
 @pytest.mark.parametrize(
     "given_",
     [
         answer_of(member(CLEOS)),
-        Admission(SWARM.certificate_pem.decode(), "", (), ()),
-        Admission("", member(BENS).certificate_pem.decode(), (), ()),
+        Admission(SWARM.certificate_pem.decode(), "", (), (), NOW_S),
+        Admission("", member(BENS).certificate_pem.decode(), (), (), NOW_S),
         Admission(
-            OTHER_SWARM.certificate_pem.decode(), member(BENS).certificate_pem.decode(), (), ()
+            OTHER_SWARM.certificate_pem.decode(),
+            member(BENS).certificate_pem.decode(),
+            (),
+            (),
+            NOW_S,
         ),
         Admission(
             member(ANNAS).certificate_pem.decode(),
             admit(SWARM, BEN, NOW_S, HOUR_S, 5).decode(),
             (),
             (),
+            NOW_S,
         ),
     ],
     ids=["of another", "no certificate", "no CA", "two swarms", "a member for a CA"],
@@ -166,7 +180,7 @@ async def test_a_mere_member_that_plays_the_door_can_give_nothing(home):
     async with door_of() as (founder, door):
         await enter(home, BENS, door, founder.invite(), SETTINGS)
     bens = member(CLEOS)
-    forged = Admission(SWARM.certificate_pem.decode(), bens.certificate_pem.decode(), (), ())
+    forged = Admission(SWARM.certificate_pem.decode(), bens.certificate_pem.decode(), (), (), NOW_S)
     async with door_of(port=door.port, decide=lambda knock, member: forged, keys=CLEOS):
         with pytest.raises(PeerLied, match="no proper membership"):
             await enter(home, BENS, door, None, SETTINGS)

@@ -22,7 +22,8 @@ from manyhands.errors import (
     UserError,
     VersionMismatch,
 )
-from manyhands.net.door import WARN_EVERY_S, Door, knock
+from manyhands.net.door import WARN_EVERY_S, Door
+from manyhands.net.knocking import knock
 from manyhands.net.tls import Contexts, stranger
 from manyhands.node.founder import Founder, knock_with
 from manyhands.trust.certificate import Authority, Membership, admit, check
@@ -82,6 +83,7 @@ async def until_closed(reader: asyncio.StreamReader) -> bytes:
 async def at_home(deadline_s=DEADLINE_S, port=0, **options):
     founder = Founder(SWARM, ANNAS, Settings(), lambda: NOW_S, lambda: 77)
     contexts = Contexts(founder.membership())
+    options.setdefault("reception", founder)
     door = Door(contexts, HOST, port, founder.decide, deadline_s, **options)
     yielded = AtHome(founder, door, await door.open())
     try:
@@ -217,7 +219,7 @@ async def test_another_version_is_told_what_to_do():
         wire.LENGTH.pack(2) + b"{}",
         wire.LENGTH.pack(0),
         wire.write(NotAdmitted("x", "y")),
-        wire.write(Admission("", "", (), ())),
+        wire.write(Admission("", "", (), (), 0.0)),
     ],
     ids=["HTTP", "too large", "largest", "no word", "empty", "a refusal", "an admission"],
 )

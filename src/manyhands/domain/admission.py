@@ -1,4 +1,4 @@
-"""What is said at a swarm's door: somebody knocks, and is admitted or refused."""
+"""What is said at a swarm's door: somebody knocks or asks, and is admitted or refused."""
 
 from __future__ import annotations
 
@@ -23,6 +23,56 @@ class Knock:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """Who wants in without an invite: a person is to approve it, by a code on both screens.
+
+    `name` is what its owner calls the device. `commitment` binds the peer, the door and a number
+    that is told later (`trust/short_code`); `proof` is the peer's signature over the door's key,
+    the name and the commitment.
+    """
+
+    protocol: int
+    software: str
+    peer: PeerId
+    name: str
+    commitment: str
+    proof: str
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """The door's own random number, in hex: said once it has the other's commitment."""
+
+    nonce: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reveal:
+    """The number that was committed to, in hex. From then on both sides know the code."""
+
+    nonce: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Somebody only wants to know whose door this is."""
+
+    protocol: int
+    software: str
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """Whose door this is: what anybody may know. `now_s` is its clock (unix seconds)."""
+
+    protocol: int
+    software: str
+    swarm: str
+    name: str
+    now_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class RunningModel:
     """A model the swarm runs: its id, what its owner calls it, and how it is computed there."""
 
@@ -42,12 +92,16 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """The swarm's CA and the newcomer's certificate (both PEM), whom to dial, what runs there."""
+    """The swarm's CA and the newcomer's certificate (both PEM), whom to dial, what runs there.
+
+    `now_s` is the door's clock (unix seconds): a newcomer whose own is far off is seen by nobody.
+    """
 
     authority: str
     certificate: str
     contacts: tuple[Contact, ...]
     models: tuple[RunningModel, ...]
+    now_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,4 +112,4 @@ class NotAdmitted:
     message: str
 
 
-DoorWord = Knock | Admission | NotAdmitted
+DoorWord = Knock | Ask | Challenge | Reveal | Look | About | Admission | NotAdmitted

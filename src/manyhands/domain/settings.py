@@ -53,6 +53,9 @@ class Settings:
     record_every_s: float = _knob(5.0, 0.1, 3600, "a peer announces itself at least this often")
     record_life_s: float = _knob(30.0, 0.5, 86400, "a record not renewed this long is dropped")
     invite_life_s: float = _knob(86400.0, 1, 31536000, "an invite lets somebody in this long")
+    approval_wait_s: float = _knob(
+        120.0, 0.1, 86400, "a device that asks to be let in waits this long for a person's word"
+    )
     certificate_life_s: float = _knob(
         2592000.0, 4, 31536000, "a membership lasts this long unless it is renewed"
     )

@@ -129,7 +129,14 @@ class Founding:
 
     def _door_at(self, port: int) -> Door:
         deadline_s = self.settings.dial_deadline_s
-        return Door(self._contexts, self._ports.host, port, self.founder.decide, deadline_s)
+        return Door(
+            self._contexts,
+            self._ports.host,
+            port,
+            self.founder.decide,
+            deadline_s,
+            reception=self.founder,
+        )
 
     async def started(self) -> None:
         """Return once others can join."""
