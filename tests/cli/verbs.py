@@ -17,11 +17,14 @@ DEADLINE_S = 90.0
 
 
 class Verb:
-    """`hands WORDS --json`; its events are read in a thread. Ended, however the test ends."""
+    """`hands WORDS --json`; its events are read in a thread. Ended, however the test ends.
 
-    def __init__(self, *words: str, home: object, **environment: str) -> None:
+    `on` are words in front of the command, as those of a host in `hosts`.
+    """
+
+    def __init__(self, *words: str, home: object, on: tuple = (), **environment: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "manyhands.cli.app", *words, "--json"],
+            [*on, sys.executable, "-m", "manyhands.cli.app", *words, "--json"],
             env={**os.environ, "MANYHANDS_HOME": str(home), **environment},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             start_new_session=True,
@@ -86,10 +89,12 @@ class Verb:
         self._complaints.extend(self.process.stderr)
 
 
-def done(*words: str, home: object, told: str = "") -> subprocess.CompletedProcess[str]:
+def done(
+    *words: str, home: object, told: str = "", on: tuple = ()
+) -> subprocess.CompletedProcess[str]:
     """A verb that ends by itself."""
     return subprocess.run(
-        [sys.executable, "-m", "manyhands.cli.app", *words],
+        [*on, sys.executable, "-m", "manyhands.cli.app", *words],
         env={**os.environ, "MANYHANDS_HOME": str(home)},
         input=told, capture_output=True, text=True, timeout=DEADLINE_S, check=False,
     )  # fmt: skip

@@ -47,7 +47,14 @@ Span = Annotated[
 ]
 Engine = Annotated[str, typer.Option("--engine", help="auto, numpy or torch.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="auto, fp32, bf16 or fp16 (torch).")]
-Lan = Annotated[bool, typer.Option("--lan", help="Let other devices of this network join.")]
+Lan = Annotated[
+    bool,
+    typer.Option(
+        "--lan/--no-lan",
+        envvar="MANYHANDS_LAN",
+        help="Let other devices of this network ask to join.",
+    ),
+]
 Host = Annotated[str | None, typer.Option("--host", help="Where peers reach this one; see --lan.")]
 PeersPort = Annotated[int | None, typer.Option("--peers-port", help="For peers; usually 7701.")]
 DoorPort = Annotated[int | None, typer.Option("--door-port", help="For newcomers; usually 7702.")]
@@ -131,7 +138,7 @@ def run_or_serve(
     engine: Engine = "auto",
     dtype: Dtype = "auto",
     threads: Threads = None,
-    lan: Lan = False,
+    lan: Lan = True,
     host: Host = None,
     public_host: PublicHost = None,
     peers_port: PeersPort = None,
@@ -165,7 +172,10 @@ def run_or_serve(
 
 @app.command()
 def join(
-    address: Annotated[str, typer.Argument(help="HOST or HOST:PORT of the swarm's door.")],
+    address: Annotated[
+        str | None,
+        typer.Argument(help="HOST or HOST:PORT of the swarm's door; else one is looked for."),
+    ] = None,
     invite: Invite = None,
     model: Annotated[
         str | None, typer.Option("--model", help="The folder with the swarm's model on this disk.")
@@ -230,6 +240,28 @@ def status(
 
     def work() -> None:
         verb.status(Console(as_json=as_json), find_api(Home.standard(), url, api_key))
+
+    run_plain(work, as_json=as_json, verbose=verbose)
+
+
+@app.command()
+def approve(
+    code: Annotated[
+        str | None, typer.Argument(help="What the device shows; without it, who waits.")
+    ] = None,
+    deny: Annotated[bool, typer.Option("--deny", help="Refuse it.")] = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Let a device into the swarm that runs here: it shows the same code."""
+    from manyhands.cli import approve as verb
+    from manyhands.cli.console import Console, run_plain
+    from manyhands.cli.http import find_api
+    from manyhands.store.home import Home
+
+    def work() -> None:
+        api = find_api(Home.standard(), None, None)
+        verb.approve(Console(as_json=as_json), api, code, is_welcome=not deny)
 
     run_plain(work, as_json=as_json, verbose=verbose)
 

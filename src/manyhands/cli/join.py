@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from manyhands.cli.choosing import choose_door
 from manyhands.cli.console import Console, end_with_parent, until_signal
 from manyhands.cli.loading import shown_loading
 from manyhands.cli.words import (
@@ -22,7 +23,7 @@ from manyhands.domain.settings import Settings
 from manyhands.domain.span import Span
 from manyhands.domain.weight_format import INTEGER_FORMATS
 from manyhands.errors import BadSetting, CheckpointError, PeerLost, ResourceError, UserError
-from manyhands.launch.joining import DoorAddress, Entered, enter, read_door
+from manyhands.launch.joining import Entered, enter, read_door
 from manyhands.node.app import Node
 from manyhands.node.live import Listening, LivePeer
 from manyhands.node.opened import Opened, open_model
@@ -37,7 +38,7 @@ from manyhands.trust.invite import Invite, read_invite
 class JoinOptions:
     """What was typed; see `hands join --help`."""
 
-    address: str
+    address: str | None = None
     invite: str | None = None
     model: str | None = None
     span: str | None = None
@@ -51,14 +52,15 @@ class JoinOptions:
 
 async def join(console: Console, options: JoinOptions, settings: Settings) -> None:
     """Become a member, load a share, work until told to leave. Raises what stops it."""
-    door = read_door(options.address)
+    if options.address is not None:
+        read_door(options.address)  # said before anything is waited for
     if options.host is not None:
         check_host(options.host, options.public_host)
     invite = read_invite(options.invite) if options.invite else None
     async with until_signal() as asked:
         with Home.standard() as home:
             async with asyncio.TaskGroup() as tasks:
-                working = tasks.create_task(_work(console, options, settings, home, door, invite))
+                working = tasks.create_task(_work(console, options, settings, home, invite))
                 if options.with_parent:
                     tasks.create_task(end_with_parent(asked))
                 await asked.wait()
@@ -72,12 +74,19 @@ async def _work(
     options: JoinOptions,
     settings: Settings,
     home: Home,
-    door: DoorAddress,
     invite: Invite | None,
 ) -> None:
     """Until cancelled; the others are told on the way out."""
     keys = home.keys()
-    entered = await enter(home, keys, door, invite, settings)
+    chosen = await choose_door(console, settings, home, keys, options.address, invite)
+    door = chosen.address
+
+    def show(code: str) -> None:
+        console.say(f"asking {door} to be let in. Both screens show this code:  {code}", "bold")
+        console.say("leave by Ctrl-C if the other screen shows another one", "dim")
+        console.event("asking", door=str(door), code=code)
+
+    entered = await enter(home, keys, door, invite, settings, show, chosen.swarm)
 
     async def renewal() -> Membership:
         return (await enter(home, keys, door, None, settings)).membership

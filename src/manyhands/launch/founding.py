@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,7 +20,9 @@ from manyhands.domain.span import Span
 from manyhands.errors import UserError
 from manyhands.launch.joining import DoorAddress
 from manyhands.launch.ports import is_free
+from manyhands.net.discovery import SeenDoor, announce
 from manyhands.net.door import Door
+from manyhands.net.hosts import is_address, is_loopback
 from manyhands.net.tls import Contexts
 from manyhands.node.app import Node
 from manyhands.node.founder import Founder, contacts_in
@@ -28,6 +31,7 @@ from manyhands.node.opened import Opened
 from manyhands.node.speaker import Speaker
 from manyhands.store.home import Home, new_serial
 from manyhands.trust.certificate import Membership
+from manyhands.trust.invite import fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,9 @@ class Ports:
     peers: int = 0
     door: int = 0
     public_host: str | None = None
+    more_hosts: tuple[str, ...] = ()
+    """Further addresses by which others reach this machine."""
+
     is_peers_named: bool = True
     is_door_named: bool = True
 
@@ -71,6 +78,7 @@ class Founding:
         self._door = self._door_at(ports.door)
         self._started = asyncio.Event()
         self.door = DoorAddress(ports.public_host or ports.host, 0)
+        self.founder.name = socket.gethostname()
         self.founder.models = (_running(opened),)
         self.founder.contacts = lambda: contacts_in(self.node.directory.swarm, self.node.peer)
         self.speaker = Speaker(
@@ -102,9 +110,23 @@ class Founding:
                 # only now: whoever comes in by the door is told our address
                 self.door = DoorAddress(self.door.host, await self._opened_door())
                 self._started.set()
+                if not is_loopback(self.door.host):
+                    await announce(self._seen_door)
                 await asyncio.Event().wait()
             finally:
                 await self._door.close()
+
+    def _seen_door(self) -> SeenDoor:
+        about = self.founder.about()
+        hosts = (self.door.host, *self._ports.more_hosts)
+        return SeenDoor(
+            about.swarm,
+            fingerprint(self.node.peer).hex(),
+            about.name,
+            about.protocol,
+            tuple(host for host in hosts if is_address(host)),
+            self.door.port,
+        )
 
     async def _opened_door(self) -> int:
         try:
@@ -123,7 +145,7 @@ class Founding:
             (self.opened.model,),
             self.device,
             self.settings,
-            Listening(ports.host, port, ports.public_host),
+            Listening(ports.host, port, ports.public_host, ports.more_hosts),
             self.opened.on_start,
         )
 

@@ -79,15 +79,17 @@ async def enter(
     invite: Invite | None,
     settings: Settings,
     show: Callable[[str], None] | None = None,
+    swarm: str | None = None,
 ) -> Entered:
     """Become a member, or renew what we were given before.
 
     An invite that was used up does no harm to those who are members already. Who has neither
-    invite nor membership asks to be approved, if there is a `show` for the code. Raises UserError
+    invite nor membership asks to be approved, if there is a `show` for the code. What
+    `swarm` gave us elsewhere counts too. Raises UserError
     where nothing of these serves, and what the door refuses by.
     """
     if invite is None:
-        shown = _known(home, keys, door)
+        shown = _known(home, keys, door, swarm)
         if shown is not None and (shown.expires_s > wall_clock() or show is None):
             return await _renewed(home, keys, door, settings, shown)
         if show is None:
@@ -101,7 +103,7 @@ async def enter(
     except PeerError as refusal:
         if type(refusal) is not PeerError:  # nobody there: nor a second time
             raise
-        shown = _known(home, keys, door)
+        shown = _known(home, keys, door, swarm)
         if shown is None:
             raise
         try:
@@ -110,9 +112,9 @@ async def enter(
             raise refusal from None
 
 
-def _known(home: Home, keys: KeyPair, door: DoorAddress) -> Membership | None:
-    """What was given to us at this door before."""
-    known = home.membership(keys, str(door))
+def _known(home: Home, keys: KeyPair, door: DoorAddress, swarm: str | None) -> Membership | None:
+    """What was given to us before, at this door or by this swarm."""
+    known = home.membership_in(keys, swarm) if swarm else home.membership(keys, str(door))
     return None if known is None else membership_of(keys, known)
 
 

@@ -127,6 +127,20 @@ class Home:
                 f"{file} is damaged ({error}); delete it and ask for an invite"
             ) from None
 
+    def membership_in(self, keys: KeyPair, swarm: str) -> Joined | None:
+        """What a swarm gave us at any of its doors, the latest; its address may be another now."""
+        files = sorted(
+            self._made("joined").glob(f"{keys.peer[:16]}-*.json"),
+            key=lambda file: file.stat().st_mtime,
+            reverse=True,
+        )
+        for file in files:
+            with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, ManyhandsError):
+                joined = msgspec.json.decode(self._read(file), type=Joined)
+                if membership_of(keys, joined).swarm == swarm:
+                    return joined
+        return None
+
     def write_running(self, name: str, value: dict[str, Any]) -> Path:
         """Say that this process serves `name`; other commands find it by that."""
         file = self._made("running") / f"{name}.json"
