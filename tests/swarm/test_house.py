@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from verbs import Verb, done
 
@@ -109,3 +111,35 @@ def test_two_swarms_in_one_network_are_told_apart(tmp_path):
             assert newcomer.event("found")["door"] == f"{ben.addresses[0]}:7702"
             newcomer.event("ready")
             assert newcomer.interrupt() == 0
+
+
+def examined(host, home, *words) -> dict[str, dict]:
+    """What `hands doctor` finds there, by name."""
+    said = done("doctor", *words, "--json", home=home, on=host.words)
+    told = [json.loads(line) for line in said.stdout.splitlines()]
+    assert said.returncode == any(not one["ok"] for one in told if one["event"] == "check"), said
+    return {one["name"]: one for one in told if one["event"] == "check"}
+
+
+def test_the_doctor_says_where_it_breaks(tmp_path):
+    with hosts.network(2) as ((anna, ben), net), serving(anna, tmp_path / "anna") as swarm:
+        swarm.event("coverage")
+        door = f"{anna.addresses[0]}:7702"
+        told = examined(ben, tmp_path / "ben")
+        assert told["swarm"]["ok"]
+        assert told[f"door {door}"]["ok"]
+        assert told["clock"]["ok"]
+        assert told["multicast on eth0"]["ok"]
+        assert all(one["ok"] for one in examined(anna, tmp_path / "anna").values())
+        net.drop_multicast()
+        told = examined(ben, tmp_path / "ben", anna.addresses[0])
+        assert told["multicast on eth0"]["ok"]  # this machine is not at fault
+        assert not told["swarm"]["ok"]
+        assert told["heard"]["mend"] == f"hands join {door}"
+        ben.ip("link", "set", "eth0", "multicast", "off")
+        told = examined(ben, tmp_path / "ben")
+        assert "ip link set eth0 multicast on" in told["multicast on eth0"]["mend"]
+        ben.ip("link", "set", "eth0", "down")
+        told = examined(ben, tmp_path / "ben", anna.addresses[0])
+        assert not told["network"]["ok"]
+        assert not told[f"door {door}"]["ok"]

@@ -267,6 +267,23 @@ def approve(
 
 
 @app.command()
+def doctor(
+    address: Annotated[
+        str | None, typer.Argument(help="HOST or HOST:PORT of a door to look at as well.")
+    ] = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """What keeps this machine from a swarm, and what mends it."""
+    from manyhands.cli import doctor as verb
+    from manyhands.cli.console import Console
+    from manyhands.store.home import Home
+
+    console = Console(as_json=as_json)
+    _run(verb.doctor(console, Home.standard(), address), as_json, verbose)
+
+
+@app.command()
 def bench(
     model: Model = "storyteller",
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="How often it is run.")] = 5,

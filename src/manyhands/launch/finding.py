@@ -70,11 +70,11 @@ async def reach(seen: SeenDoor, deadline_s: float) -> DoorAddress:
 
     Raises PeerLost when by none, VersionMismatch, and PeerError when another swarm answers.
     """
-    _check_version(seen.name, seen.protocol)
+    check_version(seen.name, seen.protocol)
 
     async def way(host: str) -> DoorAddress:
         about, _ = await look(host, seen.port, deadline_s=deadline_s)
-        _check_version(about.name, about.protocol)
+        check_version(about.name, about.protocol)
         if about.swarm != seen.swarm:
             raise PeerError(
                 f"another swarm answers at {host} than {seen.name} announced; join by an invite"
@@ -92,7 +92,8 @@ async def reach(seen: SeenDoor, deadline_s: float) -> DoorAddress:
         ) from error
 
 
-def _check_version(name: str, protocol: int) -> None:
+def check_version(name: str, protocol: int) -> None:
+    """Raise VersionMismatch unless `name` speaks as we do."""
     if protocol != LAST_VERSION:
         raise VersionMismatch(
             f"{name} speaks protocol {protocol} and this machine {LAST_VERSION}; install the same "

@@ -154,6 +154,13 @@ def check(certificate_der: bytes, swarm: str, now_s: float) -> PeerId:
     return peer
 
 
+def check_pem(certificate: str, authority: str, now_s: float) -> float:
+    """Until when (unix seconds) a membership of this CA admits. Raises what `check` raises."""
+    der = _from_pem(certificate.encode()).public_bytes(Encoding.DER)
+    check(der, _key_of(_from_pem(authority.encode())), now_s)
+    return expires_s(der)
+
+
 def _begun(
     subject: x509.Name,
     issuer: x509.Name,
