@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -107,7 +108,14 @@ def frozen_children(process):
         assert time.monotonic() < until_s
         children = psutil.Process(process.pid).children()
         # not before it is a program of its own: its parent waits for that
-        if len([child for child in children if "join" in child.cmdline()]) == 2:
+        if len([child for child in children if "join" in _words_of(child)]) == 2:
             children[1].suspend()
             return children
         time.sleep(0.01)
+
+
+def _words_of(process) -> list[str]:
+    """Its command line; none of one that has ended, as what looks for libraries does soon."""
+    with contextlib.suppress(psutil.NoSuchProcess):  # a zombie is that, too
+        return process.cmdline()
+    return []

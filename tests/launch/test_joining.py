@@ -230,3 +230,54 @@ def test_what_is_no_address_is_the_users_error(text):
 def test_any_text_is_an_address_or_the_users_error(text):
     with contextlib.suppress(UserError):
         assert 0 < read_door(text).port < 1 << 16
+
+
+@pytest.mark.parametrize(("off_s", "said"), [(HOUR_S, "behind"), (-HOUR_S, "ahead of")])
+async def test_a_clock_that_is_an_hour_off_is_said_before_anything_is_kept(home, off_s, said):
+    async with door_of(now=lambda: wall_clock() + off_s) as (founder, door):
+        with pytest.raises(UserError, match=rf"clock is 1 h 0 min {said} the one at"):
+            await enter(home, BENS, door, founder.invite(), SETTINGS)
+        assert home.membership(BENS, str(door)) is None
+
+
+async def test_a_member_whose_clock_went_wrong_reads_so_and_not_that_the_swarm_is_another(home):
+    async with door_of() as (founder, door):
+        await enter(home, BENS, door, founder.invite(), SETTINGS)
+    async with door_of(port=door.port, now=lambda: wall_clock() + HOUR_S):
+        with pytest.raises(PeerError, match=r"set the clocks of both machines: .hands doctor"):
+            await enter(home, BENS, door, None, SETTINGS)
+
+
+async def test_without_an_invite_a_person_is_asked_once_and_never_again(home):
+    async with door_of() as (founder, door), asyncio.TaskGroup() as tasks:
+        shown = []
+        entering = tasks.create_task(enter(home, BENS, door, None, SETTINGS, shown.append))
+        while not founder.approvals.waiting():
+            await founder.approvals.changed()
+        founder.approvals.answer(shown[0], is_welcome=True)
+        entered = await entering
+        assert entered.membership.swarm == SWARM.swarm
+        await enter(home, BENS, door, None, SETTINGS, shown.append)
+        assert len(shown) == 1
+
+
+async def test_a_swarm_that_moved_to_another_address_knows_its_members(home):
+    async with door_of() as (founder, door):
+        await enter(home, BENS, door, founder.invite(), SETTINGS)
+    async with door_of() as (_, elsewhere):
+        entered = await enter(home, BENS, elsewhere, None, SETTINGS, swarm=SWARM.swarm)
+        assert entered.membership.swarm == SWARM.swarm
+        assert home.membership(BENS, str(elsewhere)) is not None
+
+
+async def test_who_is_a_member_no_more_asks_again(home):
+    async with door_of() as (founder, door), asyncio.TaskGroup() as tasks:
+        old = outdated(BENS)
+        told = old.certificate_pem.decode(), old.authority_pem.decode()
+        home.remember(BENS, Joined(*told, str(door), ()))
+        shown = []
+        entering = tasks.create_task(enter(home, BENS, door, None, SETTINGS, shown.append))
+        while not founder.approvals.waiting():
+            await founder.approvals.changed()
+        founder.approvals.answer(shown[0], is_welcome=True)
+        await entering

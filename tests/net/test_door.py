@@ -391,3 +391,13 @@ async def test_nobody_there_and_odd_names_are_lost_peers():
 async def test_a_door_that_never_answers_is_a_deadline_passed():
     with socket.create_server((HOST, 0)) as mute, pytest.raises(DeadlinePassed, match="within"):
         await knock(HOST, mute.getsockname()[1], lambda _: pytest.fail("said"), deadline_s=0.3)
+
+
+async def test_a_guests_time_is_not_renewed_but_another_invite_is_good():
+    async with at_home() as home:
+        bens = await home.asked(BENS, home.founder.invite(guest_s=HOUR_S))
+        assert bens.is_guest
+        with pytest.raises(PeerError, match="a guest's time is not renewed"):
+            await home.asked(BENS, membership=bens)
+        again = await home.asked(BENS, home.founder.invite(), membership=bens)
+        assert not again.is_guest

@@ -7,9 +7,10 @@ given to programs that chat, and loopback is open to everybody on the machine.
 from __future__ import annotations
 
 import hmac
+from typing import Annotated
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,6 +21,7 @@ from manyhands.api.serving import Control
 from manyhands.node.approvals import Newcomer
 from manyhands.trust.short_code import read_code
 
+LONGEST_S = 366 * 86400.0
 HEADER = "x-manyhands-control"
 
 
@@ -32,8 +34,17 @@ class Word(BaseModel):
     approve: bool
 
 
+class Wanted(BaseModel):
+    """An invite that is good for `life_s`; with `guest_s` it is a guest's, for so long."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    life_s: Annotated[float, Field(ge=1, le=LONGEST_S)] | None = None
+    guest_s: Annotated[float, Field(ge=1, le=LONGEST_S)] | None = None
+
+
 def control_routes(control: Control) -> APIRouter:
-    """`/swarm/newcomers`."""
+    """`/swarm/newcomers` and `/swarm/invites`."""
 
     def check(request: Request) -> None:
         shown = request.headers.get(HEADER, "").encode("utf-8", "replace")
@@ -53,6 +64,12 @@ def control_routes(control: Control) -> APIRouter:
     async def say(word: Word) -> Response:
         newcomer = approvals.answer(read_code(word.code), is_welcome=word.approve)
         return json_response({"newcomer": as_json(newcomer), "approved": word.approve})
+
+    @routes.post("/swarm/invites")
+    async def invite(wanted: Wanted) -> Response:
+        life_s = wanted.life_s or control.founder.settings.invite_life_s
+        made = control.founder.invite(life_s, wanted.guest_s)
+        return json_response({"text": made.text, "link": control.link(made), "life_s": life_s})
 
     return routes
 

@@ -13,6 +13,7 @@ from manyhands.node.app import Node
 from manyhands.node.founder import Founder
 from manyhands.node.live import wall_clock
 from manyhands.node.speaker import Speaker
+from manyhands.trust.invite import Invite
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,8 @@ class Control:
 
     key: str
     founder: Founder
+    link: Callable[[Invite], str] = lambda invite: invite.text
+    """An invite with the way to the door."""
 
 
 @dataclass(frozen=True, slots=True)

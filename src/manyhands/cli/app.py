@@ -174,7 +174,7 @@ def run_or_serve(
 def join(
     address: Annotated[
         str | None,
-        typer.Argument(help="HOST or HOST:PORT of the swarm's door; else one is looked for."),
+        typer.Argument(help="HOST[:PORT] of the swarm's door, or a link; else one is looked for."),
     ] = None,
     invite: Invite = None,
     model: Annotated[
@@ -262,6 +262,31 @@ def approve(
     def work() -> None:
         api = find_api(Home.standard(), None, None)
         verb.approve(Console(as_json=as_json), api, code, is_welcome=not deny)
+
+    run_plain(work, as_json=as_json, verbose=verbose)
+
+
+@app.command()
+def invite(
+    life: Annotated[
+        str | None, typer.Option("--for", help="How long it is good: 30m, 2h, 7d; usually a day.")
+    ] = None,
+    guest: Annotated[
+        str | None, typer.Option("--guest", help="Let in for so long only, as 3h.")
+    ] = None,
+    qr: Annotated[bool, typer.Option(help="Draw it to be photographed.")] = True,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Another invite to the swarm that runs here, for one device."""
+    from manyhands.cli import invite as verb
+    from manyhands.cli.console import Console, run_plain
+    from manyhands.cli.http import find_api
+    from manyhands.store.home import Home
+
+    def work() -> None:
+        api = find_api(Home.standard(), None, None)
+        verb.invite(Console(as_json=as_json), api, verb.InviteOptions(life, guest, qr))
 
     run_plain(work, as_json=as_json, verbose=verbose)
 

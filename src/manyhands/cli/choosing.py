@@ -9,8 +9,8 @@ from manyhands.cli.typed import is_typed_at, typed_line
 from manyhands.domain.ids import short
 from manyhands.domain.settings import Settings
 from manyhands.errors import UserError
-from manyhands.launch.finding import Candidates, find, reach
-from manyhands.launch.joining import DoorAddress, read_door
+from manyhands.launch.finding import Candidates, find, reach, reach_invited
+from manyhands.launch.joining import DoorAddress
 from manyhands.net.discovery import SeenDoor
 from manyhands.store.home import Home
 from manyhands.trust.invite import Invite
@@ -30,12 +30,18 @@ async def choose_door(
     settings: Settings,
     home: Home,
     keys: KeyPair,
-    address: str | None,
+    doors: tuple[DoorAddress, ...],
     invite: Invite | None,
 ) -> ChosenDoor:
-    """The door to go to. Raises UserError, also where several are found and nobody can be asked."""
-    if address is not None:
-        return ChosenDoor(read_door(address), None)
+    """The door to go to: at one of `doors`, else one that is found.
+
+    Raises UserError, also where several are found and nobody can be asked; and what keeps a door
+    from being reached.
+    """
+    if invite is not None and doors:
+        return ChosenDoor(await reach_invited(doors, invite, settings.dial_deadline_s), None)
+    if doors:
+        return ChosenDoor(doors[0], None)
     console.say("looking for a swarm in this network …", "dim")
     candidates = await find(home, keys, invite)
     seen = candidates.only or await _asked(console, candidates)

@@ -22,10 +22,18 @@ from manyhands.domain.ids import short
 from manyhands.domain.settings import Settings
 from manyhands.domain.span import Span
 from manyhands.domain.weight_format import INTEGER_FORMATS
-from manyhands.errors import BadSetting, CheckpointError, PeerLost, ResourceError, UserError
-from manyhands.launch.joining import Entered, enter, read_door
+from manyhands.errors import (
+    BadSetting,
+    CheckpointError,
+    DeadlinePassed,
+    PeerLost,
+    ResourceError,
+    UserError,
+)
+from manyhands.launch.joining import DoorAddress, Entered, enter, read_door, told_time
+from manyhands.launch.link import is_link, read_link
 from manyhands.node.app import Node
-from manyhands.node.live import Listening, LivePeer
+from manyhands.node.live import Listening, LivePeer, wall_clock
 from manyhands.node.opened import Opened, open_model
 from manyhands.plan.share import held_layers, share
 from manyhands.store.builtin import STORYTELLER, folder_of
@@ -52,15 +60,13 @@ class JoinOptions:
 
 async def join(console: Console, options: JoinOptions, settings: Settings) -> None:
     """Become a member, load a share, work until told to leave. Raises what stops it."""
-    if options.address is not None:
-        read_door(options.address)  # said before anything is waited for
+    doors, invite = read_way(options)
     if options.host is not None:
         check_host(options.host, options.public_host)
-    invite = read_invite(options.invite) if options.invite else None
     async with until_signal() as asked:
         with Home.standard() as home:
             async with asyncio.TaskGroup() as tasks:
-                working = tasks.create_task(_work(console, options, settings, home, invite))
+                working = tasks.create_task(_work(console, options, settings, home, doors, invite))
                 if options.with_parent:
                     tasks.create_task(end_with_parent(asked))
                 await asked.wait()
@@ -74,11 +80,12 @@ async def _work(
     options: JoinOptions,
     settings: Settings,
     home: Home,
+    doors: tuple[DoorAddress, ...],
     invite: Invite | None,
 ) -> None:
     """Until cancelled; the others are told on the way out."""
     keys = home.keys()
-    chosen = await choose_door(console, settings, home, keys, options.address, invite)
+    chosen = await choose_door(console, settings, home, keys, doors, invite)
     door = chosen.address
 
     def show(code: str) -> None:
@@ -89,12 +96,40 @@ async def _work(
     entered = await enter(home, keys, door, invite, settings, show, chosen.swarm)
 
     async def renewal() -> Membership:
-        return (await enter(home, keys, door, None, settings)).membership
+        at = joining.peer.address
+        return (await enter(home, keys, door, None, settings, address=at)).membership
 
     joining = _Joining(console, options, settings, entered)
+    is_guest = entered.membership.is_guest
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(joining.peer.run(renewal))
+        tasks.create_task(joining.peer.run(None if is_guest else renewal))
         tasks.create_task(joining.work())
+        if is_guest:
+            tasks.create_task(_end_of_visit(console, entered.membership))
+
+
+async def _end_of_visit(console: Console, membership: Membership) -> None:
+    """Raise DeadlinePassed when a guest's time is over."""
+    left_s = membership.expires_s - wall_clock()
+    console.say(f"a guest here for {told_time(left_s)}")
+    console.event("guest", left_s=left_s)
+    await asyncio.sleep(left_s)
+    raise DeadlinePassed("the time this device was invited for is over; ask for another invite")
+
+
+def read_way(options: JoinOptions) -> tuple[tuple[DoorAddress, ...], Invite | None]:
+    """Where to go and by which invite, as far as that was typed. Raises UserError."""
+    doors: tuple[DoorAddress, ...] = ()
+    invite = None
+    for typed in (options.address, options.invite):
+        if typed and is_link(typed):
+            link = read_link(typed)
+            doors, invite = doors or link.doors, link.invite
+        elif typed and typed == options.address:
+            doors = (read_door(typed),)
+        elif typed:
+            invite = read_invite(typed)
+    return doors, invite
 
 
 class _Joining:

@@ -72,12 +72,8 @@ def _unlock(lock: filelock.BaseFileLock) -> None:
 
 def _read(value: dict[str, Any]) -> Note | None:
     match value:
-        case {
-            "url": str(url),
-            "since": int() | float() as since,
-            "key": str() | None as key,
-            "control": str() | None as control,
-        }:
-            return Note(url, float(since), key, control)
+        case {"url": str(url), "since": int() | float() as since, "key": str() | None as key}:
+            control = value.get("control")
+            return Note(url, float(since), key, control if isinstance(control, str) else None)
         case _:
             return None

@@ -36,6 +36,7 @@ from manyhands.domain.span import Span, even_cuts
 from manyhands.errors import ResourceError, UserError
 from manyhands.launch.founding import Founding, Ports, found_swarm
 from manyhands.launch.leftovers import private_folder, sweep
+from manyhands.launch.link import write_link
 from manyhands.launch.local import LocalPeers
 from manyhands.launch.ports import API_PORT, DOOR_PORT, PEERS_PORT, port_for
 from manyhands.net.hosts import is_loopback
@@ -238,7 +239,7 @@ async def _answer_http(
         wall_clock=wall_clock,
         version=manyhands.__version__,
         api_key=options.api_key,
-        control=Control(key, swarm.founder),
+        control=Control(key, swarm.founder, lambda invite: write_link(swarm.doors, invite)),
         allowed_hosts=options.allow_hosts,
         allowed_origins=options.allow_origins,
     )
@@ -249,7 +250,8 @@ async def _answer_http(
                 console.say(f"the usual port {API_PORT} is taken, by another one perhaps", "yellow")
             console.say(f"chat: {url}   API: {url}/v1   docs: {url}/docs")
             _tell_joining(console, swarm, invite)
-            console.event("ready", url=url, door=str(swarm.door), invite=invite.text)
+            link = write_link(swarm.doors, invite)
+            console.event("ready", url=url, door=str(swarm.door), invite=invite.text, link=link)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(_tell_coverage(console, swarm, lambda: ready(url)))
                 tasks.create_task(_invite_again(console, swarm, invite))
@@ -261,7 +263,11 @@ def _tell_joining(console: Console, swarm: Founding, invite: Invite) -> None:
     where = "on another device"
     if is_loopback(swarm.door.host):
         where = "in another terminal here (other devices cannot: see --lan)"
-    console.say(f"to join {where}:\n  hands join {swarm.door} --invite {invite.text}")
+    console.say(
+        f"to join {where}: `hands join` and a word here, or an invite (`hands invite` draws one):\n"
+        f"  hands join {swarm.door} --invite {invite.text}",
+        is_copied=True,
+    )
 
 
 async def _invite_again(console: Console, swarm: Founding, invite: Invite) -> None:
@@ -275,7 +281,7 @@ async def _invite_again(console: Console, swarm: Founding, invite: Invite) -> No
         except TimeoutError:
             why = "the invite ends soon; from now on use"
         invite = swarm.founder.invite()
-        console.say(f"{why}:\n  hands join {swarm.door} --invite {invite.text}")
+        console.say(f"{why}:\n  hands join {swarm.door} --invite {invite.text}", is_copied=True)
         console.event("invite", door=str(swarm.door), invite=invite.text)
 
 

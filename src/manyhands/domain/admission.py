@@ -12,7 +12,8 @@ class Knock:
     """Who wants in. `secret` is the invite's, in hex; empty from a member that renews.
 
     `proof` is the peer's signature over the door's key and the secret, so that nobody is
-    admitted under a key that is not its own.
+    admitted under a key that is not its own. `address` is where the peer works already, empty
+    before it does: so that a copy of its key is told from itself.
     """
 
     protocol: int
@@ -20,6 +21,7 @@ class Knock:
     peer: PeerId
     secret: str
     proof: str
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ Asks nobody but the networks: which of several doors is meant is decided by who 
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from manyhands.errors import PeerError, PeerLost, UserError, VersionMismatch
@@ -81,7 +83,7 @@ async def reach(seen: SeenDoor, deadline_s: float) -> DoorAddress:
             )
         return DoorAddress(host, seen.port)
 
-    ways = [lambda host=host: way(host) for host in seen.hosts]
+    ways = [functools.partial(way, host) for host in seen.hosts]
     try:
         return await quickest(ways, (PeerError, VersionMismatch))
     except PeerLost as error:
@@ -90,6 +92,22 @@ async def reach(seen: SeenDoor, deadline_s: float) -> DoorAddress:
             f"({', '.join(seen.hosts)}; port {seen.port}): {error}; a firewall there may let in "
             "only what it knows: allow that port"
         ) from error
+
+
+async def reach_invited(
+    doors: Sequence[DoorAddress], invite: Invite, deadline_s: float
+) -> DoorAddress:
+    """By which of its addresses the door of an invite opens. Raises PeerLost, PeerError."""
+
+    async def way(door: DoorAddress) -> DoorAddress:
+        _, answered = await look(door.host, door.port, deadline_s=deadline_s)
+        if not invite.is_for(answered):
+            raise PeerError(f"whoever answers at {door} is not the one this invite is of")
+        return door
+
+    if len(doors) == 1:  # whoever answers there is seen when it is knocked at
+        return doors[0]
+    return await quickest([functools.partial(way, door) for door in doors], (PeerError,))
 
 
 def check_version(name: str, protocol: int) -> None:

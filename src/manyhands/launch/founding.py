@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from manyhands.domain.admission import RunningModel
 from manyhands.domain.device import Device
-from manyhands.domain.ids import ModelId
+from manyhands.domain.ids import ModelId, PeerId
 from manyhands.domain.settings import Settings
 from manyhands.domain.span import Span
 from manyhands.errors import UserError
@@ -81,9 +81,16 @@ class Founding:
         self.founder.name = socket.gethostname()
         self.founder.models = (_running(opened),)
         self.founder.contacts = lambda: contacts_in(self.node.directory.swarm, self.node.peer)
+        self.founder.at_work = self._at_work
         self.speaker = Speaker(
             self.opened, lambda: self.node.owner, lambda: datetime.now(UTC).astimezone()
         )
+
+    @property
+    def doors(self) -> tuple[DoorAddress, ...]:
+        """All addresses of the door, the usual one first; ports are right after `started()`."""
+        hosts = (self.door.host, *self._ports.more_hosts)
+        return tuple(DoorAddress(host, self.door.port) for host in hosts)
 
     @property
     def node(self) -> Node:
@@ -116,9 +123,15 @@ class Founding:
             finally:
                 await self._door.close()
 
+    def _at_work(self, peer: PeerId) -> str | None:
+        """Where a member works that we are connected with."""
+        record = self.node.directory.swarm.peers.get(peer)
+        linked = (*self.node.peers.connected("bulk"), *self.node.peers.connected("steps"))
+        return record.address if record is not None and peer in linked else None
+
     def _seen_door(self) -> SeenDoor:
         about = self.founder.about()
-        hosts = (self.door.host, *self._ports.more_hosts)
+        hosts = [door.host for door in self.doors]
         return SeenDoor(
             about.swarm,
             fingerprint(self.node.peer).hex(),

@@ -80,18 +80,19 @@ async def enter(
     settings: Settings,
     show: Callable[[str], None] | None = None,
     swarm: str | None = None,
+    address: str = "",
 ) -> Entered:
     """Become a member, or renew what we were given before.
 
     An invite that was used up does no harm to those who are members already. Who has neither
     invite nor membership asks to be approved, if there is a `show` for the code. What
-    `swarm` gave us elsewhere counts too. Raises UserError
-    where nothing of these serves, and what the door refuses by.
+    `swarm` gave us elsewhere counts too. `address` is where we work already, when we renew.
+    Raises UserError where nothing of these serves, and what the door refuses by.
     """
     if invite is None:
         shown = _known(home, keys, door, swarm)
         if shown is not None and (shown.expires_s > wall_clock() or show is None):
-            return await _renewed(home, keys, door, settings, shown)
+            return await _renewed(home, keys, door, settings, shown, address)
         if show is None:
             raise UserError(
                 f"to join at {door} for the first time an invite is needed: `hands run` and "
@@ -119,7 +120,12 @@ def _known(home: Home, keys: KeyPair, door: DoorAddress, swarm: str | None) -> M
 
 
 async def _renewed(
-    home: Home, keys: KeyPair, door: DoorAddress, settings: Settings, shown: Membership
+    home: Home,
+    keys: KeyPair,
+    door: DoorAddress,
+    settings: Settings,
+    shown: Membership,
+    address: str = "",
 ) -> Entered:
     """Admitted once more by what we were given before."""
     if shown.expires_s <= wall_clock():
@@ -127,7 +133,7 @@ async def _renewed(
             f"the membership that was given at {door} has ended, as it does when a "
             "device is away for long; ask there for an invite, and give it with --invite"
         )
-    return await _knocked(home, keys, door, settings, None, shown)
+    return await _knocked(home, keys, door, settings, None, shown, address)
 
 
 async def _knocked(
@@ -137,11 +143,12 @@ async def _knocked(
     settings: Settings,
     invite: Invite | None,
     shown: Membership | None,
+    address: str = "",
 ) -> Entered:
     admission, own_host = await knock(
         door.host,
         door.port,
-        lambda answered: knock_with(keys, answered, invite),
+        lambda answered: knock_with(keys, answered, invite, address),
         deadline_s=settings.dial_deadline_s,
         membership=shown,
     )

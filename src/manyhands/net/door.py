@@ -28,10 +28,10 @@ from manyhands.domain.admission import (
     Reveal,
 )
 from manyhands.domain.ids import PeerId, short
-from manyhands.errors import FrameError, ManyhandsError, ProtocolError, UserError
+from manyhands.errors import FrameError, ManyhandsError, PeerError, ProtocolError, UserError
 from manyhands.net.accepting import Accepting
 from manyhands.net.tls import Contexts
-from manyhands.trust.certificate import peer_of
+from manyhands.trust.certificate import is_guest, peer_of
 from manyhands.wire import door as wire
 
 log = logging.getLogger(__name__)
@@ -126,6 +126,9 @@ class Door:
         if self._reception is not None and isinstance(word, Look):
             return self._reception.about()
         if self._reception is None or not isinstance(word, Ask):
+            if isinstance(word, Knock) and not word.secret and _shows_a_guest(writer):
+                said = "a guest's time is not renewed; ask for another invite"
+                return NotAdmitted(PeerError.code, said)
             return self._reply(word, shown(writer))
         try:
             challenge = self._reception.challenge(word)
@@ -213,9 +216,18 @@ async def _leave(writer: asyncio.StreamWriter) -> None:
 
 def shown(writer: asyncio.StreamWriter) -> PeerId | None:
     """The key that the other side proved; None when it showed none."""
-    secured: ssl.SSLObject | None = writer.get_extra_info("ssl_object")
-    der = secured.getpeercert(binary_form=True) if secured is not None else None
+    der = _certificate(writer)
     try:
         return peer_of(der) if der else None
     except ManyhandsError:
         return None
+
+
+def _shows_a_guest(writer: asyncio.StreamWriter) -> bool:
+    der = _certificate(writer)
+    return der is not None and is_guest(der)  # TLS has seen that our CA signed it
+
+
+def _certificate(writer: asyncio.StreamWriter) -> bytes | None:
+    secured: ssl.SSLObject | None = writer.get_extra_info("ssl_object")
+    return secured.getpeercert(binary_form=True) if secured is not None else None

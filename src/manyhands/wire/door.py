@@ -82,7 +82,7 @@ def _checked_texts(word: DoorWord) -> DoorWord:
         case NotAdmitted(code, message):
             return NotAdmitted(_printable(code), _printable(message))
         case Knock():
-            peers, names = (word.peer,), [word.software]
+            peers, names = (word.peer,), [word.software, word.address]
         case Ask():
             peers, names = (word.peer,), [word.software, word.name]
             _check_digest(word.commitment)
