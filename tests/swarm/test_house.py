@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from terminal import Terminal
 from verbs import Verb, done
 
 import hosts
@@ -26,6 +27,11 @@ def let_in(newcomer, swarm, host, home) -> dict:
     assert swarm.event("newcomer")["code"] == code
     assert done("approve", code, home=home, on=host.words).returncode == 0
     return newcomer.event("ready")
+
+
+def _line(screen, number) -> str:
+    """What the screen offers under a number."""
+    return next(line for line in screen.shown.splitlines() if line.startswith(f"  {number}  "))
 
 
 def answer(host, home) -> str:
@@ -106,6 +112,15 @@ def test_two_swarms_in_one_network_are_told_apart(tmp_path):
             assert newcomer.event("found")["door"] == f"{ben.addresses[0]}:7702"
             newcomer.event("ready")
             assert newcomer.interrupt() == 0
+        with Terminal("join", home=tmp_path / "third", on=cleo.words) as screen:
+            screen.until("which one? [1-2]")
+            for number in (1, 2):
+                if ben.addresses[0] in _line(screen, number):
+                    screen.type(f"{number}\n")
+            screen.until("Both screens show this code")
+            assert f"at {ben.addresses[0]}:7702" in screen.shown
+            screen.type("\x03")
+            assert screen.end() == 0
         # of two it is the one that let us in before
         with Verb("join", home=tmp_path / "cleo", on=cleo.words) as newcomer:
             assert newcomer.event("found")["door"] == f"{ben.addresses[0]}:7702"

@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
+from zeroconf import Error as ZeroconfError
 from zeroconf import IPVersion, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
@@ -56,7 +57,7 @@ async def announce(seen: Callable[[], SeenDoor]) -> None:
             async with _announced(told, addresses):
                 while (_places(), seen()) == (addresses, told):  # noqa: ASYNC110 (nobody tells)
                     await asyncio.sleep(LOOK_AGAIN_S)
-        except OSError as error:
+        except (OSError, ZeroconfError) as error:
             log.info("the door is not announced: %s", error)
             await asyncio.sleep(LOOK_AGAIN_S)
 
@@ -82,7 +83,7 @@ async def search(
         if state_change is ServiceStateChange.Added and not names.full():
             names.put_nowait(name)
 
-    with contextlib.suppress(TimeoutError, OSError):
+    with contextlib.suppress(TimeoutError, OSError, ZeroconfError):
         async with asyncio.timeout(seconds) as limit, _zeroconf(_places()) as zeroconf:
             browser = AsyncServiceBrowser(zeroconf.zeroconf, SERVICE, handlers=[changed])
             try:
