@@ -230,7 +230,7 @@ async def test_a_door_that_admits_before_codes_are_compared_is_a_liar():
 
         class Eager:
             def challenge(self, asked):
-                return anna.founder._admission(asked.peer)
+                return anna.founder._admission(asked.peer, None)
 
         async with founded(reception=Eager()) as eager:
             with pytest.raises(PeerLied, match="before anybody could compare codes"):
