@@ -10,6 +10,9 @@ from manyhands.engine.compiled import kernels_serve
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: test workers share the cores
 
+# A swarm of a test is nobody's else: tests of networks make their own, see hosts.py.
+os.environ.setdefault("MANYHANDS_LAN", "0")
+
 # Started in the background of a shell we would ignore Ctrl-C, and so would all that tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

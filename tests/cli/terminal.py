@@ -18,13 +18,13 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 class Terminal:
     """`hands WORDS` with a terminal of 100 columns; everything it wrote is in `shown`."""
 
-    def __init__(self, *words: str, home: object = None, **more: str) -> None:
+    def __init__(self, *words: str, home: object = None, on: tuple = (), **more: str) -> None:
         ours, theirs = pty.openpty()
         environment = {**os.environ, "COLUMNS": "100", "TERM": "xterm-256color", **more}
         if home is not None:
             environment["MANYHANDS_HOME"] = str(home)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "manyhands.cli.app", *words],
+            [*on, sys.executable, "-m", "manyhands.cli.app", *words],
             stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True,
             preexec_fn=_own_terminal,
         )  # fmt: skip

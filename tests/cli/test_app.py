@@ -59,7 +59,7 @@ def test_the_version_is_the_packages():
     ("words", "said"),
     [
         (["jion"], "No such command"),
-        (["join"], "Missing argument"),
+        (["pull"], "Missing argument"),
         (["join", "host", "--invited", "x"], "No such option"),
         (["join", "host", "--port", "many"], "--port"),
     ],

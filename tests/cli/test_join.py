@@ -114,10 +114,15 @@ async def test_a_device_joins_answers_leaves_and_comes_back_without_an_invite(fo
         async with joining(tmp_path / "home", *words) as one:
             again = await one.event("ready")
             assert again["peer"] == ready["peer"]
-            # a second process of the same person is another peer, and needs an invite of its own
-            code, name, said = await refused(tmp_path / "home", *words)
-            assert (code, name) == (2, "user")
-            assert "--invite" in said
+            # a second process of the same person is another peer, and has to ask for itself
+            async with joining(tmp_path / "home", *words) as two:
+                shown = (await two.event("asking"))["code"]
+                while not swarm.founder.approvals.waiting():
+                    await swarm.founder.approvals.changed()
+                swarm.founder.approvals.answer(shown, is_welcome=False)
+                code, complaints = await two.ended()
+                assert code == 4
+                assert "whoever runs the swarm said no to this device" in complaints
             environment = {"MANYHANDS_INVITE": swarm.founder.invite().text}
             async with joining(tmp_path / "home", *words, **environment) as two:
                 other = await two.event("ready")
@@ -228,7 +233,7 @@ async def test_a_child_ends_when_its_parent_closes_the_pipe(folder, tmp_path):
 
 def test_a_swarm_of_an_engine_that_is_not_here_is_said_with_what_to_do(folder, tmp_path):
     def admission(*models):
-        return Admission("", "", (), models)
+        return Admission("", "", (), models, 0.0)
 
     options = JoinOptions("host", model=str(folder))
     running = RunningModel(ModelId("ab" * 32), "little", "abacus", "wood")

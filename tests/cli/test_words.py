@@ -14,6 +14,7 @@ from manyhands.cli.words import (
     device_here,
     engine_for,
     planned_tokens,
+    read_duration,
     read_size,
     read_span,
 )
@@ -138,3 +139,16 @@ def test_our_own_small_model_runs_in_numpy_unless_something_else_is_asked(tmp_pa
     assert engine_for(ours, "torch") == "torch"
     assert engine_for(ours, "auto", "bf16") == "auto"
     assert engine_for(tmp_path, "auto") == "auto"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("30m", 1800), (" 2H ", 7200), ("7d", 604800)]
+)
+def test_a_time_is_a_number_and_a_letter(text, seconds):
+    assert read_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "0s", "h", "1.5h", "-1h", "1w", "１h", "9999999s"])
+def test_what_is_no_time_is_the_users_error(text):
+    with pytest.raises(UserError, match="write one as"):
+        read_duration(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -17,11 +18,14 @@ DEADLINE_S = 90.0
 
 
 class Verb:
-    """`hands WORDS --json`; its events are read in a thread. Ended, however the test ends."""
+    """`hands WORDS --json`; its events are read in a thread. Ended, however the test ends.
 
-    def __init__(self, *words: str, home: object, **environment: str) -> None:
+    `on` are words in front of the command, as those of a host in `hosts`.
+    """
+
+    def __init__(self, *words: str, home: object, on: tuple = (), **environment: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "manyhands.cli.app", *words, "--json"],
+            [*on, sys.executable, "-m", "manyhands.cli.app", *words, "--json"],
             env={**os.environ, "MANYHANDS_HOME": str(home), **environment},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             start_new_session=True,
@@ -86,10 +90,12 @@ class Verb:
         self._complaints.extend(self.process.stderr)
 
 
-def done(*words: str, home: object, told: str = "") -> subprocess.CompletedProcess[str]:
+def done(
+    *words: str, home: object, told: str = "", on: tuple = ()
+) -> subprocess.CompletedProcess[str]:
     """A verb that ends by itself."""
     return subprocess.run(
-        [sys.executable, "-m", "manyhands.cli.app", *words],
+        [*on, sys.executable, "-m", "manyhands.cli.app", *words],
         env={**os.environ, "MANYHANDS_HOME": str(home)},
         input=told, capture_output=True, text=True, timeout=DEADLINE_S, check=False,
     )  # fmt: skip
@@ -102,7 +108,14 @@ def frozen_children(process):
         assert time.monotonic() < until_s
         children = psutil.Process(process.pid).children()
         # not before it is a program of its own: its parent waits for that
-        if len([child for child in children if "join" in child.cmdline()]) == 2:
+        if len([child for child in children if "join" in _words_of(child)]) == 2:
             children[1].suspend()
             return children
         time.sleep(0.01)
+
+
+def _words_of(process) -> list[str]:
+    """Its command line; none of one that has ended, as what looks for libraries does soon."""
+    with contextlib.suppress(psutil.NoSuchProcess):  # a zombie is that, too
+        return process.cmdline()
+    return []

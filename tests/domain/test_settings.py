@@ -35,6 +35,7 @@ EVERY_SETTING = {
     "record_life_s": 30.0,
     "survey_every_s": 300.0,
     "invite_life_s": 86400.0,
+    "approval_wait_s": 120.0,
     "certificate_life_s": 2592000.0,
     "kv_bytes": 1073741824,
     "journal_bytes": 268435456,

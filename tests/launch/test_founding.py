@@ -17,7 +17,7 @@ from manyhands.domain.settings import Settings
 from manyhands.errors import PeerError, UserError
 from manyhands.launch.founding import Ports
 from manyhands.launch.joining import enter
-from manyhands.net.door import knock
+from manyhands.net.knocking import knock
 from manyhands.net.tcp import TcpTransport, read_address
 from manyhands.net.tls import stranger
 from manyhands.node.founder import knock_with

@@ -18,6 +18,7 @@ from manyhands.launch.ports import DOOR_PORT
 from manyhands.net.door import Door
 from manyhands.net.tls import Contexts
 from manyhands.node.founder import Founder
+from manyhands.node.live import wall_clock
 from manyhands.store.home import Home, Joined
 from manyhands.trust.certificate import admit
 from manyhands.trust.invite import make_invite
@@ -29,13 +30,19 @@ SETTINGS = Settings(dial_deadline_s=20.0)
 
 
 @contextlib.asynccontextmanager
-async def door_of(authority=SWARM, port=0, decide=None, keys=ANNAS):
+async def door_of(authority=SWARM, port=0, decide=None, keys=ANNAS, now=None):
     """A founder and where its door is."""
-    now_s = lambda: NOW_S + 1  # noqa: E731
     serial = iter(range(100, 1000)).__next__
-    founder = Founder(authority, keys, SETTINGS, now_s, serial)
+    founder = Founder(authority, keys, SETTINGS, now or wall_clock, serial)
     founder.contacts = lambda: [Contact(ANNA, "tcp:127.0.0.1:7701")]
-    door = Door(Contexts(founder.membership()), "127.0.0.1", port, decide or founder.decide, 20.0)
+    door = Door(
+        Contexts(founder.membership()),
+        "127.0.0.1",
+        port,
+        decide or founder.decide,
+        20.0,
+        reception=founder,
+    )
     port = await door.open()
     try:
         yield founder, DoorAddress("127.0.0.1", port)
@@ -123,23 +130,30 @@ async def test_nobody_at_the_door_is_a_lost_peer_with_and_without_an_invite(home
 
 
 def answer_of(membership) -> Admission:
-    return Admission(membership.authority_pem.decode(), membership.certificate_pem.decode(), (), ())
+    return Admission(
+        membership.authority_pem.decode(), membership.certificate_pem.decode(), (), (), NOW_S
+    )
 
 
 @pytest.mark.parametrize(
     "given_",
     [
         answer_of(member(CLEOS)),
-        Admission(SWARM.certificate_pem.decode(), "", (), ()),
-        Admission("", member(BENS).certificate_pem.decode(), (), ()),
+        Admission(SWARM.certificate_pem.decode(), "", (), (), NOW_S),
+        Admission("", member(BENS).certificate_pem.decode(), (), (), NOW_S),
         Admission(
-            OTHER_SWARM.certificate_pem.decode(), member(BENS).certificate_pem.decode(), (), ()
+            OTHER_SWARM.certificate_pem.decode(),
+            member(BENS).certificate_pem.decode(),
+            (),
+            (),
+            NOW_S,
         ),
         Admission(
             member(ANNAS).certificate_pem.decode(),
             admit(SWARM, BEN, NOW_S, HOUR_S, 5).decode(),
             (),
             (),
+            NOW_S,
         ),
     ],
     ids=["of another", "no certificate", "no CA", "two swarms", "a member for a CA"],
@@ -166,7 +180,7 @@ async def test_a_mere_member_that_plays_the_door_can_give_nothing(home):
     async with door_of() as (founder, door):
         await enter(home, BENS, door, founder.invite(), SETTINGS)
     bens = member(CLEOS)
-    forged = Admission(SWARM.certificate_pem.decode(), bens.certificate_pem.decode(), (), ())
+    forged = Admission(SWARM.certificate_pem.decode(), bens.certificate_pem.decode(), (), (), NOW_S)
     async with door_of(port=door.port, decide=lambda knock, member: forged, keys=CLEOS):
         with pytest.raises(PeerLied, match="no proper membership"):
             await enter(home, BENS, door, None, SETTINGS)
@@ -216,3 +230,54 @@ def test_what_is_no_address_is_the_users_error(text):
 def test_any_text_is_an_address_or_the_users_error(text):
     with contextlib.suppress(UserError):
         assert 0 < read_door(text).port < 1 << 16
+
+
+@pytest.mark.parametrize(("off_s", "said"), [(HOUR_S, "behind"), (-HOUR_S, "ahead of")])
+async def test_a_clock_that_is_an_hour_off_is_said_before_anything_is_kept(home, off_s, said):
+    async with door_of(now=lambda: wall_clock() + off_s) as (founder, door):
+        with pytest.raises(UserError, match=rf"clock is 1 h 0 min {said} the one at"):
+            await enter(home, BENS, door, founder.invite(), SETTINGS)
+        assert home.membership(BENS, str(door)) is None
+
+
+async def test_a_member_whose_clock_went_wrong_reads_so_and_not_that_the_swarm_is_another(home):
+    async with door_of() as (founder, door):
+        await enter(home, BENS, door, founder.invite(), SETTINGS)
+    async with door_of(port=door.port, now=lambda: wall_clock() + HOUR_S):
+        with pytest.raises(PeerError, match=r"set the clocks of both machines: .hands doctor"):
+            await enter(home, BENS, door, None, SETTINGS)
+
+
+async def test_without_an_invite_a_person_is_asked_once_and_never_again(home):
+    async with door_of() as (founder, door), asyncio.TaskGroup() as tasks:
+        shown = []
+        entering = tasks.create_task(enter(home, BENS, door, None, SETTINGS, shown.append))
+        while not founder.approvals.waiting():
+            await founder.approvals.changed()
+        founder.approvals.answer(shown[0], is_welcome=True)
+        entered = await entering
+        assert entered.membership.swarm == SWARM.swarm
+        await enter(home, BENS, door, None, SETTINGS, shown.append)
+        assert len(shown) == 1
+
+
+async def test_a_swarm_that_moved_to_another_address_knows_its_members(home):
+    async with door_of() as (founder, door):
+        await enter(home, BENS, door, founder.invite(), SETTINGS)
+    async with door_of() as (_, elsewhere):
+        entered = await enter(home, BENS, elsewhere, None, SETTINGS, swarm=SWARM.swarm)
+        assert entered.membership.swarm == SWARM.swarm
+        assert home.membership(BENS, str(elsewhere)) is not None
+
+
+async def test_who_is_a_member_no_more_asks_again(home):
+    async with door_of() as (founder, door), asyncio.TaskGroup() as tasks:
+        old = outdated(BENS)
+        told = old.certificate_pem.decode(), old.authority_pem.decode()
+        home.remember(BENS, Joined(*told, str(door), ()))
+        shown = []
+        entering = tasks.create_task(enter(home, BENS, door, None, SETTINGS, shown.append))
+        while not founder.approvals.waiting():
+            await founder.approvals.changed()
+        founder.approvals.answer(shown[0], is_welcome=True)
+        await entering

@@ -22,7 +22,8 @@ from manyhands.errors import (
     UserError,
     VersionMismatch,
 )
-from manyhands.net.door import WARN_EVERY_S, Door, knock
+from manyhands.net.door import WARN_EVERY_S, Door
+from manyhands.net.knocking import knock
 from manyhands.net.tls import Contexts, stranger
 from manyhands.node.founder import Founder, knock_with
 from manyhands.trust.certificate import Authority, Membership, admit, check
@@ -82,6 +83,7 @@ async def until_closed(reader: asyncio.StreamReader) -> bytes:
 async def at_home(deadline_s=DEADLINE_S, port=0, **options):
     founder = Founder(SWARM, ANNAS, Settings(), lambda: NOW_S, lambda: 77)
     contexts = Contexts(founder.membership())
+    options.setdefault("reception", founder)
     door = Door(contexts, HOST, port, founder.decide, deadline_s, **options)
     yielded = AtHome(founder, door, await door.open())
     try:
@@ -217,7 +219,7 @@ async def test_another_version_is_told_what_to_do():
         wire.LENGTH.pack(2) + b"{}",
         wire.LENGTH.pack(0),
         wire.write(NotAdmitted("x", "y")),
-        wire.write(Admission("", "", (), ())),
+        wire.write(Admission("", "", (), (), 0.0)),
     ],
     ids=["HTTP", "too large", "largest", "no word", "empty", "a refusal", "an admission"],
 )
@@ -389,3 +391,13 @@ async def test_nobody_there_and_odd_names_are_lost_peers():
 async def test_a_door_that_never_answers_is_a_deadline_passed():
     with socket.create_server((HOST, 0)) as mute, pytest.raises(DeadlinePassed, match="within"):
         await knock(HOST, mute.getsockname()[1], lambda _: pytest.fail("said"), deadline_s=0.3)
+
+
+async def test_a_guests_time_is_not_renewed_but_another_invite_is_good():
+    async with at_home() as home:
+        bens = await home.asked(BENS, home.founder.invite(guest_s=HOUR_S))
+        assert bens.is_guest
+        with pytest.raises(PeerError, match="a guest's time is not renewed"):
+            await home.asked(BENS, membership=bens)
+        again = await home.asked(BENS, home.founder.invite(), membership=bens)
+        assert not again.is_guest

@@ -9,6 +9,7 @@ import pytest
 
 from directory_town import (
     CHAIN,
+    KEYS,
     NAMES,
     SETTINGS,
     in_town,
@@ -22,6 +23,7 @@ from manyhands.domain.messages import Announce
 from manyhands.domain.span import Span
 from manyhands.domain.swarm import Holding
 from manyhands.node import directory
+from manyhands.trust.signature import sign_record
 from node_cases import DEVICE, MODEL_ID
 
 
@@ -179,5 +181,25 @@ def test_invented_peers_with_wrong_clocks_cannot_fill_the_log(caplog, monkeypatc
     async def test(town):
         tell(town, made_up(20, life_s=100.0))
         assert len(caplog.records) == 8
+
+    in_town(2, CHAIN[:1], test)
+
+
+def test_another_machine_that_speaks_with_our_key_is_told_of_once(caplog):
+    async def test(town):
+        own = town.record(0, of=0)
+        for sequence, address in (
+            (own.sequence - 1, "memory:before"),  # our own former life
+            (own.sequence + 5, own.address),  # our clock was set back
+            (own.sequence + 5, "memory:copy"),
+            (own.sequence + 9, "memory:copy"),
+        ):
+            copied = replace(own, sequence=sequence, address=address)
+            town[0].receive(NAMES[1], Announce((sign_record(KEYS[0], copied),)))
+        forged = replace(signed(0, own.sequence + 9), signature="00" * 64)
+        town[0].receive(NAMES[1], Announce((forged,)))
+        assert town.record(0, of=0) == own
+        [warning] = [one.getMessage() for one in caplog.records]
+        assert "this peer's key is in use at memory:copy as well" in warning
 
     in_town(2, CHAIN[:1], test)

@@ -13,6 +13,7 @@ from manyhands.domain.ids import ModelId
 from manyhands.domain.settings import Settings
 from manyhands.errors import ManyhandsError, PeerError, VersionMismatch
 from manyhands.node.founder import MOST_CONTACTS, Founder, contacts_in, knock_with
+from manyhands.node.newcomer import Newcomer
 from manyhands.trust.certificate import Membership, check
 from manyhands.trust.invite import make_invite
 from manyhands.trust.signature import KeyPair
@@ -192,3 +193,26 @@ def test_an_address_that_the_door_would_refuse_keeps_no_newcomer_out(town, addre
     admission = town.founder.decide(knock_with(BENS, ANNA, town.founder.invite()), None)
     assert [contact.peer for contact in admission.contacts] == [peer_id(1)]
     assert door.read(door.write(admission)[door.LENGTH.size :]) == admission
+
+
+def test_a_guest_is_admitted_for_its_time_only(town):
+    invite = town.founder.invite(life_s=500.0, guest_s=60.0)
+    town.now_s += 499
+    admission = town.founder.decide(knock_with(BENS, ANNA, invite), None)
+    assert town.ends_s(BENS, admission) == pytest.approx(town.now_s + 60, abs=1)
+    long = town.founder.invite(guest_s=1e6)
+    admission = town.founder.decide(knock_with(CLEOS, ANNA, long), None)
+    assert town.ends_s(CLEOS, admission) == pytest.approx(town.now_s + 1000, abs=1)  # as others
+
+
+def test_a_key_that_is_at_work_elsewhere_is_a_copy_and_is_refused(town):
+    town.founder.at_work = {BEN: "tcp:10.0.0.5:7701"}.get
+    invite = town.founder.invite()
+    for copied in (knock_with(BENS, ANNA, invite), knock_with(BENS, ANNA, None)):
+        with pytest.raises(PeerError, match=r"at work already at tcp:10.0.0.5:7701.*delete"):
+            town.founder.decide(copied, BEN)
+    with pytest.raises(PeerError, match="at work already"):
+        town.founder.challenge(Newcomer(BENS, "ben", b"n" * 32, lambda _: None).ask(ANNA))
+    # itself it is that renews, and the invite was not used up by the copy
+    town.founder.decide(knock_with(BENS, ANNA, None, "tcp:10.0.0.5:7701"), BEN)
+    town.founder.decide(knock_with(CLEOS, ANNA, invite), None)

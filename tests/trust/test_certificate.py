@@ -196,3 +196,14 @@ def test_senseless_lives_and_serials_are_the_users_error(life_s, serial):
         admit(SWARM, ANNA.peer, NOW_S, life_s, serial)
     with pytest.raises(UserError):
         found(CA, NOW_S, life_s, serial)
+
+
+def test_a_guests_certificate_says_so_and_admits_as_any_other():
+    from manyhands.trust.certificate import Membership, admit, check, is_guest
+
+    keys = KeyPair.from_seed(b"g" * 32)
+    for guest in (True, False):
+        pem = admit(SWARM, keys.peer, NOW_S, 3600.0, 5, is_guest=guest)
+        held = Membership(keys, pem, SWARM.certificate_pem)
+        assert is_guest(held.certificate_der) is held.is_guest is guest
+        assert check(held.certificate_der, SWARM.swarm, NOW_S) == keys.peer

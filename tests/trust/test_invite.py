@@ -96,3 +96,14 @@ def test_a_guessed_secret_lets_nobody_in_and_uses_up_nothing(secret):
     with pytest.raises(PeerError, match="not known here"):
         invites.use(secret, BEN, 0.0)
     invites.use(INVITE.secret, ANNA, 0.0)
+
+
+def test_a_guest_has_its_time_from_when_it_came_in_first():
+    invites = OpenInvites()
+    invites.add(INVITE, 1000.0, guest_s=60.0)
+    assert invites.use(INVITE.secret, BEN, 100.0) == 160.0
+    assert invites.use(INVITE.secret, BEN, 150.0) == 160.0  # coming again makes it no longer
+    with pytest.raises(PeerError, match="is over"):
+        invites.use(INVITE.secret, BEN, 160.0)
+    with pytest.raises(PeerError, match="used already"):
+        invites.use(INVITE.secret, ANNA, 120.0)

@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manyhands.domain.admission import Admission, Contact, Knock, NotAdmitted, RunningModel
+from manyhands.domain.admission import (
+    About,
+    Admission,
+    Ask,
+    Challenge,
+    Contact,
+    Knock,
+    Look,
+    NotAdmitted,
+    Reveal,
+    RunningModel,
+)
 from manyhands.domain.ids import ModelId, PeerId
 from manyhands.errors import FrameError
 from manyhands.wire.door import LENGTH, MOST_BYTES, MOST_MESSAGE, checked, read, write
@@ -21,8 +32,21 @@ ADMISSIONS = st.builds(
     st.text(),
     st.lists(st.builds(Contact, PEERS, NAMES), max_size=3).map(tuple),
     st.lists(MODELS, max_size=2).map(tuple),
+    st.floats(0, 1e12),
 )
-WORDS = st.one_of(KNOCKS, ADMISSIONS, st.builds(NotAdmitted, NAMES, NAMES))
+NUMBERS = st.text("0123456789abcdef", min_size=64, max_size=64)
+ASKS = st.builds(Ask, st.integers(0, 9), NAMES, PEERS, NAMES, NUMBERS, st.text())
+ABOUTS = st.builds(About, st.integers(0, 9), NAMES, PEERS, NAMES, st.floats(0, 1e12))
+WORDS = st.one_of(
+    KNOCKS,
+    ASKS,
+    st.builds(Challenge, NUMBERS),
+    st.builds(Reveal, NUMBERS),
+    st.builds(Look, st.integers(0, 9), NAMES),
+    ABOUTS,
+    ADMISSIONS,
+    st.builds(NotAdmitted, NAMES, NAMES),
+)
 KNOCK = Knock(1, "manyhands", PeerId("ab" * 32), "", "")
 MODEL = RunningModel(ModelId("cd" * 32), "storyteller", "numpy", "fp32")
 
@@ -98,9 +122,11 @@ def test_names_that_would_disturb_a_terminal_are_refused(name):
     for field in ("id", "name", "engine", "dtype"):
         model = {"id": "x", "name": "x", "engine": "x", "dtype": "x", field: name}
         with pytest.raises(FrameError):
-            read(changed(Admission("", "", (), ()), models=[model]))
+            read(changed(Admission("", "", (), (), 0.0), models=[model]))
     with pytest.raises(FrameError):
-        read(changed(Admission("", "", (), ()), contacts=[{"peer": "ab" * 32, "address": name}]))
+        read(
+            changed(Admission("", "", (), (), 0.0), contacts=[{"peer": "ab" * 32, "address": name}])
+        )
 
 
 @pytest.mark.parametrize("peer", ["", "ab" * 31, "AB" * 32, "\x1b" * 64, "ab" * 33])
@@ -108,7 +134,9 @@ def test_a_peer_that_is_no_key_is_refused(peer):
     with pytest.raises(FrameError, match="64 hex digits"):
         read(changed(KNOCK, peer=peer))
     with pytest.raises(FrameError, match="64 hex digits"):
-        read(changed(Admission("", "", (), ()), contacts=[{"peer": peer, "address": "tcp:h:1"}]))
+        read(
+            changed(Admission("", "", (), (), 0.0), contacts=[{"peer": peer, "address": "tcp:h:1"}])
+        )
 
 
 def test_a_refusal_that_would_disturb_a_terminal_is_made_readable():
@@ -124,3 +152,21 @@ def test_errors_never_repeat_what_a_stranger_said_unprinted(data):
     with pytest.raises(FrameError) as told:
         read(json.dumps({"kind": kind, "said": {}}).encode())
     assert str(told.value).isprintable()
+
+
+@pytest.mark.parametrize("number", ["", "ab", "g" * 64, "AB" * 32, "ab" * 33, "\n" * 64])
+def test_a_number_is_64_hex_digits(number):
+    peer = PeerId("ab" * 32)
+    for word in (Challenge(number), Reveal(number), Ask(1, "", peer, "", number, "")):
+        with pytest.raises(FrameError, match="64 hex digits"):
+            read(body(word))
+
+
+@pytest.mark.parametrize("name", ["\x1b[2J", "x" * 201])
+def test_a_device_and_a_swarm_have_names_that_a_terminal_may_show(name):
+    for word in (Ask(1, "", PEER, name, "ab" * 32, ""), About(1, "", PEER, name, 0.0)):
+        with pytest.raises(FrameError, match="no name"):
+            read(body(word))
+
+
+PEER = PeerId("ab" * 32)

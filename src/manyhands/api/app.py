@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from manyhands.api.control_routes import control_routes
 from manyhands.api.desk import Desk
 from manyhands.api.envelope import Envelope
 from manyhands.api.guard import Access, Guard
@@ -51,6 +52,8 @@ def build_app(serving: Serving, host: str = "127.0.0.1") -> FastAPI:
     app.state.desk = desk = Desk(serving)
     app.include_router(openai_routes(desk))
     app.include_router(swarm_routes(desk))
+    if serving.control is not None:
+        app.include_router(control_routes(serving.control))
     app.router.routes.extend(page_routes(files))
     app.add_middleware(Guard, access=access)
     app.add_middleware(Envelope, chance=serving.chance)

@@ -10,8 +10,20 @@ import manyhands
 from manyhands.api.guard import check_key
 from manyhands.errors import UserError
 from manyhands.node.app import Node
+from manyhands.node.founder import Founder
 from manyhands.node.live import wall_clock
 from manyhands.node.speaker import Speaker
+from manyhands.trust.invite import Invite
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """Over a swarm that is founded in this process; `key` is shown by who may use it."""
+
+    key: str
+    founder: Founder
+    link: Callable[[Invite], str] = lambda invite: invite.text
+    """An invite with the way to the door."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +33,8 @@ class Serving:
     With `api_key` every request but those for the page must show it. `allowed_hosts` are names
     under which this server is reached besides its own address, `allowed_origins` other sites
     (`https://example.org`) whose pages may ask. `chance` names answers and draws the seeds that
-    nobody chose. Raises UserError for no model, two of one name, or a key that check_key
-    refuses.
+    nobody chose. With `control` the swarm's founder can be told things. Raises UserError for no
+    model, two of one name, or a key that check_key refuses.
     """
 
     speakers: tuple[Speaker, ...]
@@ -30,6 +42,7 @@ class Serving:
     wall_clock: Callable[[], float] = wall_clock
     version: str = manyhands.__version__
     api_key: str | None = None
+    control: Control | None = None
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     chance: random.Random = field(default_factory=random.SystemRandom)

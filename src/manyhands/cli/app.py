@@ -47,7 +47,14 @@ Span = Annotated[
 ]
 Engine = Annotated[str, typer.Option("--engine", help="auto, numpy or torch.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="auto, fp32, bf16 or fp16 (torch).")]
-Lan = Annotated[bool, typer.Option("--lan", help="Let other devices of this network join.")]
+Lan = Annotated[
+    bool,
+    typer.Option(
+        "--lan/--no-lan",
+        envvar="MANYHANDS_LAN",
+        help="Let other devices of this network ask to join.",
+    ),
+]
 Host = Annotated[str | None, typer.Option("--host", help="Where peers reach this one; see --lan.")]
 PeersPort = Annotated[int | None, typer.Option("--peers-port", help="For peers; usually 7701.")]
 DoorPort = Annotated[int | None, typer.Option("--door-port", help="For newcomers; usually 7702.")]
@@ -131,7 +138,7 @@ def run_or_serve(
     engine: Engine = "auto",
     dtype: Dtype = "auto",
     threads: Threads = None,
-    lan: Lan = False,
+    lan: Lan = True,
     host: Host = None,
     public_host: PublicHost = None,
     peers_port: PeersPort = None,
@@ -165,7 +172,10 @@ def run_or_serve(
 
 @app.command()
 def join(
-    address: Annotated[str, typer.Argument(help="HOST or HOST:PORT of the swarm's door.")],
+    address: Annotated[
+        str | None,
+        typer.Argument(help="HOST[:PORT] of the swarm's door, or a link; else one is looked for."),
+    ] = None,
     invite: Invite = None,
     model: Annotated[
         str | None,
@@ -266,6 +276,70 @@ def plan(
         verb.plan(Console(as_json=as_json), options, api)
 
     run_plain(work, as_json=as_json, verbose=verbose)
+
+
+@app.command()
+def approve(
+    code: Annotated[
+        str | None, typer.Argument(help="What the device shows; without it, who waits.")
+    ] = None,
+    deny: Annotated[bool, typer.Option("--deny", help="Refuse it.")] = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Let a device into the swarm that runs here: it shows the same code."""
+    from manyhands.cli import approve as verb
+    from manyhands.cli.console import Console, run_plain
+    from manyhands.cli.http import find_api
+    from manyhands.store.home import Home
+
+    def work() -> None:
+        api = find_api(Home.standard(), None, None)
+        verb.approve(Console(as_json=as_json), api, code, is_welcome=not deny)
+
+    run_plain(work, as_json=as_json, verbose=verbose)
+
+
+@app.command()
+def invite(
+    life: Annotated[
+        str | None, typer.Option("--for", help="How long it is good: 30m, 2h, 7d; usually a day.")
+    ] = None,
+    guest: Annotated[
+        str | None, typer.Option("--guest", help="Let in for so long only, as 3h.")
+    ] = None,
+    qr: Annotated[bool, typer.Option(help="Draw it to be photographed.")] = True,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Another invite to the swarm that runs here, for one device."""
+    from manyhands.cli import invite as verb
+    from manyhands.cli.console import Console, run_plain
+    from manyhands.cli.http import find_api
+    from manyhands.store.home import Home
+
+    def work() -> None:
+        api = find_api(Home.standard(), None, None)
+        verb.invite(Console(as_json=as_json), api, verb.InviteOptions(life, guest, qr))
+
+    run_plain(work, as_json=as_json, verbose=verbose)
+
+
+@app.command()
+def doctor(
+    address: Annotated[
+        str | None, typer.Argument(help="HOST or HOST:PORT of a door to look at as well.")
+    ] = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """What keeps this machine from a swarm, and what mends it."""
+    from manyhands.cli import doctor as verb
+    from manyhands.cli.console import Console
+    from manyhands.store.home import Home
+
+    console = Console(as_json=as_json)
+    _run(verb.doctor(console, Home.standard(), address), as_json, verbose)
 
 
 @app.command()

@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from manyhands.cli.approve import answered
 from manyhands.cli.console import AskedToEnd, Console
 from manyhands.cli.http import Api
 from manyhands.errors import ManyhandsError, UserError
 
 HELP = """/new begins a new conversation · /quit (or Ctrl-D) leaves · Ctrl-C stops an answer
-/set temperature 0.7 · /set max_tokens 500 · /set seed 1 · /system You are brief."""
+/set temperature 0.7 · /set max_tokens 500 · /set seed 1 · /system You are brief.
+/approve CODE lets a device in that waits · /deny CODE refuses it"""
 
 
 @dataclass(slots=True)
@@ -84,6 +86,10 @@ class Chat:
                 return "a new conversation"
             case ["/set", str(name), str(value)]:
                 return self._set(name, value)
+            case ["/approve" | "/deny" as said, *codes] if len(codes) < 2:
+                is_welcome, code = said == "/approve", codes[0] if codes else None
+                name, code = answered(self.api, code, is_welcome=is_welcome)
+                return f"{name} ({code}) is {'let in' if is_welcome else 'refused'}"
             case ["/system", *_] if len(words) > 1:
                 self.messages[:] = [{"role": "system", "content": line.split(maxsplit=1)[1]}]
                 return "a new conversation with that instruction"

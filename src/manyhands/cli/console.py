@@ -57,15 +57,15 @@ class Console:
         """True when a person looks on."""
         return self.rich.is_terminal and not self.as_json
 
-    def say(self, text: str = "", style: str | None = None) -> None:
-        """A line for a person; nothing with --json."""
+    def say(self, text: str = "", style: str | None = None, *, is_copied: bool = False) -> None:
+        """A line for a person; nothing with --json. What is to be copied is never broken."""
         if self.as_json:
             return
         self._finish()
         if text.strip() and self._wrapping.column:  # a line of its own, also amid streamed text
             self.rich.print()
         self._wrapping.column = 0
-        self.rich.print(as_shown(text), style=style, soft_wrap=not self.is_terminal)
+        self.rich.print(as_shown(text), style=style, soft_wrap=is_copied or not self.is_terminal)
 
     def write(self, text: str, style: str | None = None) -> None:
         """A piece of text without a line's end, for a person."""

@@ -28,10 +28,14 @@ BROKEN = 503
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """Where a running one listens, and its key where it needs one."""
+    """Where a running one listens, and its key where it needs one.
+
+    `control` is what whoever runs it shows, besides, to tell it things.
+    """
 
     url: str
     key: str | None = None
+    control: str | None = None
 
     def get(self, path: str) -> Any:
         """The JSON at `path`.
@@ -39,6 +43,11 @@ class Api:
         Raises PeerLost, UserError for what the other side refuses, PeerError for what it cannot.
         """
         with self._asked("GET", path, None, DEADLINE_S) as response:
+            return self._read(response.read(MOST_BYTES))
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """The JSON that answers `body`. Raises what `get` raises."""
+        with self._asked("POST", path, body, DEADLINE_S) as response:
             return self._read(response.read(MOST_BYTES))
 
     def stream(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -75,6 +84,8 @@ class Api:
         headers = {"Content-Type": "application/json"}
         if self.key:
             headers["Authorization"] = f"Bearer {self.key}"
+        if self.control:
+            headers["X-Manyhands-Control"] = self.control
         connection = http.client.HTTPConnection(
             place.hostname or "", place.port, timeout=deadline_s
         )
@@ -106,7 +117,7 @@ def find_api(home: Home, url: str | None, key: str | None) -> Api:
     if not notes:
         raise UserError("nothing runs here; start it with `hands run` or `hands serve`")
     note = max(notes, key=lambda note: note.since)
-    return Api(note.url, key or note.key)
+    return Api(note.url, key or note.key, note.control)
 
 
 def _check_url(url: str) -> None:

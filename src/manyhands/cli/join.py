@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from manyhands.cli.choosing import choose_door
 from manyhands.cli.console import Console, end_with_parent, until_signal
 from manyhands.cli.loading import Fetch, shown_loading
 from manyhands.cli.words import (
@@ -23,10 +24,11 @@ from manyhands.domain.ids import short
 from manyhands.domain.settings import Settings
 from manyhands.domain.span import Span
 from manyhands.domain.weight_format import INTEGER_FORMATS
-from manyhands.errors import BadSetting, PeerLost, ResourceError, UserError
-from manyhands.launch.joining import DoorAddress, Entered, enter, read_door
+from manyhands.errors import BadSetting, DeadlinePassed, PeerLost, ResourceError, UserError
+from manyhands.launch.joining import DoorAddress, Entered, enter, read_door, told_time
+from manyhands.launch.link import is_link, read_link
 from manyhands.node.app import Node
-from manyhands.node.live import Listening, LivePeer
+from manyhands.node.live import Listening, LivePeer, wall_clock
 from manyhands.node.obtaining import fetched_folder, fetching
 from manyhands.node.opened import Opened, open_model
 from manyhands.plan.share import held_layers, share, stage_of
@@ -40,7 +42,7 @@ from manyhands.trust.invite import Invite, read_invite
 class JoinOptions:
     """What was typed; see `hands join --help`."""
 
-    address: str
+    address: str | None = None
     invite: str | None = None
     model: str | None = None
     span: str | None = None
@@ -55,16 +57,15 @@ class JoinOptions:
 
 async def join(console: Console, options: JoinOptions, settings: Settings) -> None:
     """Become a member, load a share, work until told to leave. Raises what stops it."""
-    door = read_door(options.address)
+    doors, invite = read_way(options)
     if options.host is not None:
         check_host(options.host, options.public_host)
-    invite = read_invite(options.invite) if options.invite else None
     if options.disk is not None:
         settings = replace(settings, fetched_bytes=read_size(options.disk))
     async with until_signal() as asked:
         with Home.standard() as home:
             async with asyncio.TaskGroup() as tasks:
-                working = tasks.create_task(_work(console, options, settings, home, door, invite))
+                working = tasks.create_task(_work(console, options, settings, home, doors, invite))
                 if options.with_parent:
                     tasks.create_task(end_with_parent(asked))
                 await asked.wait()
@@ -78,20 +79,56 @@ async def _work(
     options: JoinOptions,
     settings: Settings,
     home: Home,
-    door: DoorAddress,
+    doors: tuple[DoorAddress, ...],
     invite: Invite | None,
 ) -> None:
     """Until cancelled; the others are told on the way out."""
     keys = home.keys()
-    entered = await enter(home, keys, door, invite, settings)
+    chosen = await choose_door(console, settings, home, keys, doors, invite)
+    door = chosen.address
+
+    def show(code: str) -> None:
+        console.say(f"asking {door} to be let in. Both screens show this code:  {code}", "bold")
+        console.say("leave by Ctrl-C if the other screen shows another one", "dim")
+        console.event("asking", door=str(door), code=code)
+
+    entered = await enter(home, keys, door, invite, settings, show, chosen.swarm)
 
     async def renewal() -> Membership:
-        return (await enter(home, keys, door, None, settings)).membership
+        at = joining.peer.address
+        return (await enter(home, keys, door, None, settings, address=at)).membership
 
     joining = _Joining(console, options, settings, entered, home)
+    is_guest = entered.membership.is_guest
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(joining.peer.run(renewal))
+        tasks.create_task(joining.peer.run(None if is_guest else renewal))
         tasks.create_task(joining.work())
+        if is_guest:
+            tasks.create_task(_end_of_visit(console, entered.membership))
+
+
+async def _end_of_visit(console: Console, membership: Membership) -> None:
+    """Raise DeadlinePassed when a guest's time is over."""
+    left_s = membership.expires_s - wall_clock()
+    console.say(f"a guest here for {told_time(left_s)}")
+    console.event("guest", left_s=left_s)
+    await asyncio.sleep(left_s)
+    raise DeadlinePassed("the time this device was invited for is over; ask for another invite")
+
+
+def read_way(options: JoinOptions) -> tuple[tuple[DoorAddress, ...], Invite | None]:
+    """Where to go and by which invite, as far as that was typed. Raises UserError."""
+    doors: tuple[DoorAddress, ...] = ()
+    invite = None
+    for typed in (options.address, options.invite):
+        if typed and is_link(typed):
+            link = read_link(typed)
+            doors, invite = doors or link.doors, link.invite
+        elif typed and typed == options.address:
+            doors = (read_door(typed),)
+        elif typed:
+            invite = read_invite(typed)
+    return doors, invite
 
 
 class _Joining:

@@ -26,10 +26,14 @@ class Note:
     url: str
     since: float
     key: str | None
+    control: str | None = None
+    """What the person who runs it shows to tell it things."""
 
 
 @contextlib.contextmanager
-def announced(home: Home, url: str, since: float, key: str | None) -> Iterator[None]:
+def announced(
+    home: Home, url: str, since: float, key: str | None, control: str | None = None
+) -> Iterator[None]:
     """Let other commands of this person find us. Raises ResourceError."""
     running(home)
     pid = os.getpid()
@@ -38,7 +42,7 @@ def announced(home: Home, url: str, since: float, key: str | None) -> Iterator[N
         lock = _lock(home.folder / "running" / f"api-{pid}.lock")
         lock.acquire()  # first: a note that is not locked is a dead process's
         held.enter_context(cleared(lambda: _unlock(lock)))
-        note = {"url": url, "pid": pid, "since": since, "key": key}
+        note = {"url": url, "pid": pid, "since": since, "key": key, "control": control}
         file = home.write_running(f"api-{pid}", note)
         held.enter_context(cleared(lambda: file.unlink(missing_ok=True)))
         yield
@@ -69,6 +73,7 @@ def _unlock(lock: filelock.BaseFileLock) -> None:
 def _read(value: dict[str, Any]) -> Note | None:
     match value:
         case {"url": str(url), "since": int() | float() as since, "key": str() | None as key}:
-            return Note(url, float(since), key)
+            control = value.get("control")
+            return Note(url, float(since), key, control if isinstance(control, str) else None)
         case _:
             return None

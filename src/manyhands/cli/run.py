@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
+import secrets
 import threading
 
 from manyhands.cli.chat import open_chat, talk
@@ -27,7 +28,7 @@ def run(console: Console, options: ServeOptions, settings: Settings) -> None:
     try:
         url = background.url()  # Ctrl-C in here: it was never ready, which is no success
         try:
-            talk(open_chat(Api(url, options.api_key), None), console)
+            talk(open_chat(Api(url, options.api_key, background.control), None), console)
         except KeyboardInterrupt:
             console.say()
     finally:
@@ -44,6 +45,8 @@ class _Served:
         self._told: queue.SimpleQueue[str | BaseException] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asked = asyncio.Event()
+        self.control = secrets.token_urlsafe()
+        """By which the chat tells the swarm who is let in."""
 
     def url(self) -> str:
         """Wait until answers can be had; Ctrl-C breaks the wait."""
@@ -79,4 +82,4 @@ class _Served:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         console, options, settings = self._work
-        await serve(console, options, settings, self._asked, self._told.put)
+        await serve(console, options, settings, self._asked, self._told.put, control=self.control)

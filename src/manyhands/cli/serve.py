@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from pathlib import Path
 import manyhands
 from manyhands.api.guard import check_access
 from manyhands.api.listening import bound_http, serving_http
-from manyhands.api.serving import Serving
+from manyhands.api.serving import Control, Serving
+from manyhands.cli.at_door import AtDoor
 from manyhands.cli.console import Console, until_signal
 from manyhands.cli.loading import shown_loading
 from manyhands.cli.notes import announced
@@ -35,9 +37,11 @@ from manyhands.domain.span import Span, even_cuts
 from manyhands.errors import ResourceError, UserError
 from manyhands.launch.founding import Founding, Ports, found_swarm
 from manyhands.launch.leftovers import private_folder, sweep
+from manyhands.launch.link import write_link
 from manyhands.launch.local import LocalPeers
-from manyhands.launch.ports import API_PORT, DOOR_PORT, PEERS_PORT, lan_host, port_for
+from manyhands.launch.ports import API_PORT, DOOR_PORT, PEERS_PORT, port_for
 from manyhands.net.hosts import is_loopback
+from manyhands.net.interfaces import reachable_addresses
 from manyhands.node.live import is_covered, until_covered, wall_clock
 from manyhands.node.opened import Opened, open_model
 from manyhands.plan.share import gaps, held_layers, most_from
@@ -49,6 +53,8 @@ from manyhands.trust.invite import Invite
 RENEW_BEFORE_S = 3600.0
 """So long before an invite ends the next one is printed; at half its life where that is later."""
 
+
+EVERYWHERE = "0.0.0.0"  # noqa: S104 (peers and door: who is no member gets nowhere)
 
 SETTLE_S = 2.0
 """A loss that a stand-in mends meanwhile is not worth a word: answers go on."""
@@ -65,7 +71,7 @@ class ServeOptions:
     engine: str = "auto"
     dtype: str = "auto"
     threads: int | None = None
-    lan: bool = False
+    lan: bool = True
     host: str | None = None
     public_host: str | None = None
     peers_port: int | None = None
@@ -83,8 +89,11 @@ async def serve(
     settings: Settings,
     asked: asyncio.Event,
     ready: Callable[[str], None] = lambda _: None,
+    control: str | None = None,
 ) -> None:
     """Run until `asked`; `ready` is called with the URL once answers can be had.
+
+    Who shows `control` may tell the swarm things by HTTP; without one, lines typed here do too.
 
     Raises what the model folder, the ports and the memory fail by, before anything is loaded.
     """
@@ -109,7 +118,7 @@ async def serve(
             _children(options, swarm, opened),
         ):
             await _hold(console, swarm, share)
-            await _answer_http(console, options, home, swarm, listening, ready)
+            await _answer_http(console, options, home, swarm, listening, ready, control)
 
     # bound before anything is loaded; whoever connects meanwhile waits
     with await _bound(options) as listening, Home.standard() as home:
@@ -159,16 +168,27 @@ def _share(options: ServeOptions, opened: Opened, here: Device, settings: Settin
 
 
 def _ports(options: ServeOptions) -> Ports:
-    host = options.host or (lan_host() if options.lan else "127.0.0.1")
-    check_host(host, options.public_host)
+    host, public_host, more_hosts = _hosts(options)
+    check_host(host, public_host)
     return Ports(
         host,
         port_for(host, options.peers_port, PEERS_PORT),
         port_for(host, options.door_port, DOOR_PORT),
-        options.public_host,
+        public_host,
+        more_hosts,
         is_peers_named=options.peers_port is not None,
         is_door_named=options.door_port is not None,
     )
+
+
+def _hosts(options: ServeOptions) -> tuple[str, str | None, tuple[str, ...]]:
+    """Where to listen, by which address others dial, and by which others besides."""
+    if options.host is not None or not options.lan:
+        return options.host or "127.0.0.1", options.public_host, ()
+    hosts = reachable_addresses()
+    if not hosts:  # nobody but this machine
+        return "127.0.0.1", options.public_host, ()
+    return EVERYWHERE, options.public_host or hosts[0], hosts[1:]
 
 
 async def _bound(options: ServeOptions) -> socket.socket:
@@ -219,35 +239,45 @@ async def _answer_http(
     swarm: Founding,
     listening: socket.socket,
     ready: Callable[[str], None],
+    control: str | None,
 ) -> None:
     """Until cancelled."""
+    key = control or secrets.token_urlsafe()
     serving = Serving(
         speakers=(swarm.speaker,),
         node=swarm.node,
         wall_clock=wall_clock,
         version=manyhands.__version__,
         api_key=options.api_key,
+        control=Control(key, swarm.founder, lambda invite: write_link(swarm.doors, invite)),
         allowed_hosts=options.allow_hosts,
         allowed_origins=options.allow_origins,
     )
     async with serving_http(serving, options.http_host, listening=listening) as url:
-        with announced(home, url, wall_clock(), options.api_key):
+        with announced(home, url, wall_clock(), options.api_key, key):
             invite = swarm.founder.invite()
             if options.http_port is None and not url.endswith(f":{API_PORT}"):
                 console.say(f"the usual port {API_PORT} is taken, by another one perhaps", "yellow")
             console.say(f"chat: {url}   API: {url}/v1   docs: {url}/docs")
             _tell_joining(console, swarm, invite)
-            console.event("ready", url=url, door=str(swarm.door), invite=invite.text)
+            link = write_link(swarm.doors, invite)
+            console.event("ready", url=url, door=str(swarm.door), invite=invite.text, link=link)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(_tell_coverage(console, swarm, lambda: ready(url)))
                 tasks.create_task(_invite_again(console, swarm, invite))
+                at_door = AtDoor(console, swarm.founder.approvals, has_chat=control is not None)
+                tasks.create_task(at_door.run())
 
 
 def _tell_joining(console: Console, swarm: Founding, invite: Invite) -> None:
     where = "on another device"
     if is_loopback(swarm.door.host):
-        where = "in another terminal here (other devices can join when this one runs with --lan)"
-    console.say(f"to join {where}:\n  hands join {swarm.door} --invite {invite.text}")
+        where = "in another terminal here (other devices cannot: see --lan)"
+    console.say(
+        f"to join {where}: `hands join` and a word here, or an invite (`hands invite` draws one):\n"
+        f"  hands join {swarm.door} --invite {invite.text}",
+        is_copied=True,
+    )
 
 
 async def _invite_again(console: Console, swarm: Founding, invite: Invite) -> None:
@@ -261,7 +291,7 @@ async def _invite_again(console: Console, swarm: Founding, invite: Invite) -> No
         except TimeoutError:
             why = "the invite ends soon; from now on use"
         invite = swarm.founder.invite()
-        console.say(f"{why}:\n  hands join {swarm.door} --invite {invite.text}")
+        console.say(f"{why}:\n  hands join {swarm.door} --invite {invite.text}", is_copied=True)
         console.event("invite", door=str(swarm.door), invite=invite.text)
 
 

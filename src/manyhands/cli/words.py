@@ -26,6 +26,7 @@ _SIZE = re.compile(
     r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*(?:([kmgt])(i?b?)|b?)", re.IGNORECASE | re.ASCII
 )
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_DURATION = re.compile(r"([0-9]{1,6})([smhd])", re.ASCII)
 _SPAN = re.compile(r"([0-9]{1,9}):([0-9]{1,9})", re.ASCII)
 PLANNED_TOKENS = 2048
 """Tokens of all sessions together that memory is planned for, unless the model has less."""
@@ -38,6 +39,14 @@ def read_size(text: str) -> int:
         raise UserError(f"{text!r} is no size; write one as 4G, 512M or a number of bytes")
     base = 1000.0 if (found[3] or "").lower() == "b" else 1024.0
     return round(float(found[1]) * math.pow(base, _POWERS[(found[2] or "").lower()]))
+
+
+def read_duration(text: str) -> float:
+    """Seconds, as in 90s, 30m, 2h or 7d."""
+    found = _DURATION.fullmatch(text.strip().lower())
+    if found is None or not int(found[1]):
+        raise UserError(f"{text!r} is no time; write one as 90s, 30m, 2h or 7d")
+    return float(int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]])
 
 
 def read_span(text: str, spec: ModelSpec) -> Span:

@@ -56,6 +56,9 @@ class Settings:
         300.0, 0.0, 86400, "a link is measured anew this often; 0 is never"
     )
     invite_life_s: float = _knob(86400.0, 1, 31536000, "an invite lets somebody in this long")
+    approval_wait_s: float = _knob(
+        120.0, 0.1, 86400, "a device that asks to be let in waits this long for a person's word"
+    )
     certificate_life_s: float = _knob(
         2592000.0, 4, 31536000, "a membership lasts this long unless it is renewed"
     )

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from manyhands.domain.admission import RunningModel
 from manyhands.domain.device import Device
-from manyhands.domain.ids import ModelId
+from manyhands.domain.ids import ModelId, PeerId
 from manyhands.domain.settings import Settings
 from manyhands.domain.span import Span
 from manyhands.errors import UserError
 from manyhands.launch.joining import DoorAddress
 from manyhands.launch.ports import is_free
+from manyhands.net.discovery import SeenDoor, announce
 from manyhands.net.door import Door
+from manyhands.net.hosts import is_address, is_loopback
 from manyhands.net.tls import Contexts
 from manyhands.node.app import Node
 from manyhands.node.founder import Founder, contacts_in
@@ -28,6 +31,7 @@ from manyhands.node.opened import Opened
 from manyhands.node.speaker import Speaker
 from manyhands.store.home import Home, new_serial
 from manyhands.trust.certificate import Membership
+from manyhands.trust.invite import fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,9 @@ class Ports:
     peers: int = 0
     door: int = 0
     public_host: str | None = None
+    more_hosts: tuple[str, ...] = ()
+    """Further addresses by which others reach this machine."""
+
     is_peers_named: bool = True
     is_door_named: bool = True
 
@@ -71,11 +78,19 @@ class Founding:
         self._door = self._door_at(ports.door)
         self._started = asyncio.Event()
         self.door = DoorAddress(ports.public_host or ports.host, 0)
+        self.founder.name = socket.gethostname()
         self.founder.models = (_running(opened),)
         self.founder.contacts = lambda: contacts_in(self.node.directory.swarm, self.node.peer)
+        self.founder.at_work = self._at_work
         self.speaker = Speaker(
             self.opened, lambda: self.node.owner, lambda: datetime.now(UTC).astimezone()
         )
+
+    @property
+    def doors(self) -> tuple[DoorAddress, ...]:
+        """All addresses of the door, the usual one first; ports are right after `started()`."""
+        hosts = (self.door.host, *self._ports.more_hosts)
+        return tuple(DoorAddress(host, self.door.port) for host in hosts)
 
     @property
     def node(self) -> Node:
@@ -102,9 +117,29 @@ class Founding:
                 # only now: whoever comes in by the door is told our address
                 self.door = DoorAddress(self.door.host, await self._opened_door())
                 self._started.set()
+                if not is_loopback(self.door.host):
+                    await announce(self._seen_door)
                 await asyncio.Event().wait()
             finally:
                 await self._door.close()
+
+    def _at_work(self, peer: PeerId) -> str | None:
+        """Where a member works that we are connected with."""
+        record = self.node.directory.swarm.peers.get(peer)
+        linked = (*self.node.peers.connected("bulk"), *self.node.peers.connected("steps"))
+        return record.address if record is not None and peer in linked else None
+
+    def _seen_door(self) -> SeenDoor:
+        about = self.founder.about()
+        hosts = [door.host for door in self.doors]
+        return SeenDoor(
+            about.swarm,
+            fingerprint(self.node.peer).hex(),
+            about.name,
+            about.protocol,
+            tuple(host for host in hosts if is_address(host)),
+            self.door.port,
+        )
 
     async def _opened_door(self) -> int:
         try:
@@ -123,13 +158,20 @@ class Founding:
             (self.opened.model,),
             self.device,
             self.settings,
-            Listening(ports.host, port, ports.public_host),
+            Listening(ports.host, port, ports.public_host, ports.more_hosts),
             self.opened.on_start,
         )
 
     def _door_at(self, port: int) -> Door:
         deadline_s = self.settings.dial_deadline_s
-        return Door(self._contexts, self._ports.host, port, self.founder.decide, deadline_s)
+        return Door(
+            self._contexts,
+            self._ports.host,
+            port,
+            self.founder.decide,
+            deadline_s,
+            reception=self.founder,
+        )
 
     async def started(self) -> None:
         """Return once others can join."""

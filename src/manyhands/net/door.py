@@ -2,7 +2,8 @@
 
 A port of its own beside the one for peers, so that strangers never reach the latter. Whoever knocks
 knows the door's key from the invite, and shows its secret only to that key; a member shows its
-certificate. One question and one answer a connection, all of it within one deadline.
+certificate. One question and one answer a connection, all of it within one deadline; only who asks
+to be approved waits longer, for a person. The other side is `net/knocking`.
 """
 
 from __future__ import annotations
@@ -12,29 +13,48 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Protocol
 
-from manyhands.domain.admission import Admission, DoorWord, Knock, NotAdmitted
-from manyhands.domain.ids import PeerId, short
-from manyhands.errors import (
-    DeadlinePassed,
-    FrameError,
-    ManyhandsError,
-    PeerError,
-    PeerLied,
-    PeerLost,
-    UserError,
-    from_code,
+from manyhands.domain.admission import (
+    About,
+    Admission,
+    Ask,
+    Challenge,
+    DoorWord,
+    Knock,
+    Look,
+    NotAdmitted,
+    Reveal,
 )
+from manyhands.domain.ids import PeerId, short
+from manyhands.errors import FrameError, ManyhandsError, PeerError, ProtocolError, UserError
 from manyhands.net.accepting import Accepting
-from manyhands.net.tls import Contexts, stranger
-from manyhands.trust.certificate import Membership, peer_of
+from manyhands.net.tls import Contexts
+from manyhands.trust.certificate import is_guest, peer_of
 from manyhands.wire import door as wire
 
 log = logging.getLogger(__name__)
 
 Decide = Callable[[Knock, PeerId | None], Admission]
 """(who knocks, which member its certificate shows or None) -> admission; raises what refuses it."""
+
+
+class Reception(Protocol):
+    """Who sees to those that neither are members nor hold an invite.
+
+    Two of them raise what refuses the one at the door.
+    """
+
+    def about(self) -> About:
+        """Whose door this is."""
+
+    def challenge(self, ask: Ask) -> Challenge:
+        """The door's number."""
+
+    async def approved(self, ask: Ask, challenge: Challenge, reveal: Reveal) -> Admission:
+        """Return once a person said yes; cancelled when the asking one leaves."""
+
 
 MOST_AT_ONCE = 64
 """So many may be at the door at a time, handshakes included; others wait in the kernel."""
@@ -57,9 +77,10 @@ class Door:
         decide: Decide,
         deadline_s: float,
         places: int = MOST_AT_ONCE,
+        reception: Reception | None = None,
     ) -> None:
         self._contexts, self._host, self._port = contexts, host, port
-        self._decide, self._deadline_s = decide, deadline_s
+        self._decide, self._reception, self._deadline_s = decide, reception, deadline_s
         self._accepting = Accepting(self._answer, places)
         self._warn_from_s = 0.0
 
@@ -80,7 +101,7 @@ class Door:
         reader = asyncio.StreamReader()
         protocol = asyncio.StreamReaderProtocol(reader)
         try:
-            async with asyncio.timeout(self._deadline_s):
+            async with asyncio.timeout(self._deadline_s) as limit:
                 transport, _ = await loop.connect_accepted_socket(
                     lambda: protocol,
                     client,
@@ -90,13 +111,44 @@ class Door:
                 )
                 writer = asyncio.StreamWriter(transport, protocol, reader, loop)
                 try:
-                    writer.write(wire.write(self._reply(await _said(reader), _shown(writer))))
+                    writer.write(wire.write(await self._heard(reader, writer, limit)))
                     await writer.drain()
                     await _leave(writer)
                 finally:
                     transport.abort()
         except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
             log.info("somebody at the door left without an answer: %s", error)
+
+    async def _heard(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: asyncio.Timeout
+    ) -> DoorWord:
+        word = await _said(reader)
+        if self._reception is not None and isinstance(word, Look):
+            return self._reception.about()
+        if self._reception is None or not isinstance(word, Ask):
+            if isinstance(word, Knock) and not word.secret and _shows_a_guest(writer):
+                said = "a guest's time is not renewed; ask for another invite"
+                return NotAdmitted(PeerError.code, said)
+            return self._reply(word, shown(writer))
+        try:
+            challenge = self._reception.challenge(word)
+            writer.write(wire.write(challenge))
+            reveal = await read_word(reader)
+            if not isinstance(reveal, Reveal):
+                raise ProtocolError("the number that was committed to has to come now")
+        except ManyhandsError as error:
+            return self._refusal(word.peer, error)
+        deciding = self._decided(word, self._reception.approved(word, challenge, reveal))
+        limit.reschedule(None)  # a person has a deadline of its own, and can be left
+        reply = await _while_there(reader, deciding)
+        limit.reschedule(asyncio.get_running_loop().time() + self._deadline_s)
+        return reply
+
+    async def _decided(self, ask: Ask, approved: Coroutine[None, None, Admission]) -> DoorWord:
+        try:
+            return await approved
+        except ManyhandsError as error:
+            return self._refusal(ask.peer, error)
 
     def _reply(self, word: DoorWord, member: PeerId | None) -> DoorWord:
         if isinstance(word, NotAdmitted):
@@ -106,8 +158,11 @@ class Door:
         try:
             return self._decide(word, member)
         except ManyhandsError as error:
-            self._warn(f"{short(word.peer)} was not let in: {error}")
-            return NotAdmitted(error.code, str(error))
+            return self._refusal(word.peer, error)
+
+    def _refusal(self, peer: PeerId, error: ManyhandsError) -> NotAdmitted:
+        self._warn(f"{short(peer)} was not let in: {error}")
+        return NotAdmitted(error.code, str(error))
 
     def _warn(self, text: str) -> None:
         now_s = asyncio.get_running_loop().time()
@@ -117,93 +172,39 @@ class Door:
         log.log(logging.WARNING if is_due else logging.INFO, text)
 
 
-_NO_DOOR = (
-    "{}:{} answers, but is no door of a swarm; of its three ports (HTTP, peers, door) take the one "
-    "in the line that `hands run` printed"
-)
-
-
-async def knock(
-    host: str,
-    port: int,
-    make: Callable[[PeerId], Knock],
-    *,
-    deadline_s: float,
-    membership: Membership | None = None,
-) -> tuple[Admission, str]:
-    """Ask to be let in at a door: what it gave, and by which address of ours the way there went.
-
-    `make` is given the key that answered before anything is said, and raises to leave (the key
-    is not the one of the invite). A member shows its `membership`.
-    Raises PeerLost (nobody there), DeadlinePassed, PeerLied (the answer fits no door of ours),
-    PeerError (another swarm's door) and the door's own refusal.
-    """
-    context = stranger() if membership is None else Contexts(membership).client
-    try:
-        async with asyncio.timeout(deadline_s):
-            word, own_host = await _ask(host, port, context, make)
-    except TimeoutError as error:
-        raise DeadlinePassed(
-            f"nobody answered at {host}:{port} within {deadline_s} s; is that address right, and "
-            "is a firewall in between?"
-        ) from error
-    except ssl.SSLCertVerificationError as error:
-        raise PeerError(
-            f"whoever answers at {host}:{port} is not of the swarm that let us in there before "
-            f"({error.verify_message}); if it was founded anew, ask for an invite"
-        ) from error
-    except ssl.SSLError as error:
-        raise PeerLost(f"{_NO_DOOR.format(host, port)} ({error.reason or error})") from error
-    except asyncio.IncompleteReadError as error:
-        raise PeerLost(_NO_DOOR.format(host, port)) from error
-    except (OSError, UnicodeError) as error:
-        raise PeerLost(
-            f"nobody opened at {host}:{port} ({error}); see that the swarm runs there, and that "
-            "this is the address it printed"
-        ) from error
-    return _admitted(word), own_host
-
-
-async def _ask(
-    host: str, port: int, context: ssl.SSLContext, make: Callable[[PeerId], Knock]
-) -> tuple[DoorWord, str]:
-    reader, writer = await asyncio.open_connection(
-        host, port, ssl=context, server_hostname="", ssl_shutdown_timeout=FAREWELL_S
-    )
-    try:
-        answered = _shown(writer)
-        if answered is None:
-            raise PeerLied(f"whoever listens at {host}:{port} shows no key of a peer")
-        writer.write(wire.write(make(answered)))
-        word = await _read(reader)
-        own_host: str = writer.get_extra_info("sockname")[0]
-    finally:
-        writer.transport.abort()
-    return word, own_host
-
-
-def _admitted(word: DoorWord) -> Admission:
-    match word:
-        case Admission():
-            return word
-        case NotAdmitted(code, message):
-            raise from_code(code, f"not let in: {message}")
-        case Knock():
-            raise PeerLied("the door knocked back; it is no door of ours")
-
-
 async def _said(reader: asyncio.StreamReader) -> DoorWord:
     """What a stranger says; what is no word of ours is answered by saying so."""
     try:
-        return await _read(reader)
+        return await read_word(reader)
     except FrameError as error:
         log.info("no word of ours at the door: %s", error)
         return NotAdmitted(error.code, str(error))
 
 
-async def _read(reader: asyncio.StreamReader) -> DoorWord:
+async def read_word(reader: asyncio.StreamReader) -> DoorWord:
+    """The next word. Raises FrameError, and IncompleteReadError when the other side has left."""
     (size,) = wire.LENGTH.unpack(await reader.readexactly(wire.LENGTH.size))
     return wire.read(await reader.readexactly(wire.checked(size)))
+
+
+async def _while_there(
+    reader: asyncio.StreamReader, deciding: Coroutine[None, None, DoorWord]
+) -> DoorWord:
+    """What is decided about one who waits. Raises ConnectionError when it leaves before."""
+    async with asyncio.TaskGroup() as tasks:
+        decided, left = tasks.create_task(deciding), tasks.create_task(_gone(reader))
+        await asyncio.wait((decided, left), return_when=asyncio.FIRST_COMPLETED)
+        for task in (decided, left):
+            task.cancel()
+    if decided.cancelled():
+        raise ConnectionAbortedError("it did not wait for a person's word")
+    return decided.result()
+
+
+async def _gone(reader: asyncio.StreamReader) -> None:
+    """Return when the other side leaves, or says what it should not."""
+    with contextlib.suppress(OSError):
+        await reader.read(1)
 
 
 async def _leave(writer: asyncio.StreamWriter) -> None:
@@ -213,11 +214,20 @@ async def _leave(writer: asyncio.StreamWriter) -> None:
         await writer.wait_closed()
 
 
-def _shown(writer: asyncio.StreamWriter) -> PeerId | None:
+def shown(writer: asyncio.StreamWriter) -> PeerId | None:
     """The key that the other side proved; None when it showed none."""
-    secured: ssl.SSLObject | None = writer.get_extra_info("ssl_object")
-    der = secured.getpeercert(binary_form=True) if secured is not None else None
+    der = _certificate(writer)
     try:
         return peer_of(der) if der else None
     except ManyhandsError:
         return None
+
+
+def _shows_a_guest(writer: asyncio.StreamWriter) -> bool:
+    der = _certificate(writer)
+    return der is not None and is_guest(der)  # TLS has seen that our CA signed it
+
+
+def _certificate(writer: asyncio.StreamWriter) -> bytes | None:
+    secured: ssl.SSLObject | None = writer.get_extra_info("ssl_object")
+    return secured.getpeercert(binary_form=True) if secured is not None else None

@@ -1,12 +1,14 @@
 """Links between processes and machines: TCP with mutual TLS, both sides members of one swarm.
 
-Addresses read `tcp:HOST:PORT`, IPv6 hosts in brackets. Knows nothing of messages. Whoever cannot
-prove membership, or does not say anything, never gets as far as `accept`.
+Addresses read `tcp:HOST:PORT`, IPv6 hosts in brackets, several with commas between. Knows nothing
+of messages. Whoever cannot prove membership, or does not say anything, never gets as far as
+`accept`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import re
 import socket
@@ -16,6 +18,7 @@ from datetime import UTC, datetime
 from manyhands.domain.ids import PeerId, short
 from manyhands.errors import PeerError, PeerLost, UserError
 from manyhands.net.accepting import Accepting
+from manyhands.net.racing import quickest
 from manyhands.net.tcp_connection import TcpConnection
 from manyhands.net.tls import Contexts
 from manyhands.net.transport import Accept
@@ -26,32 +29,45 @@ log = logging.getLogger(__name__)
 HANDSHAKES = 128
 """So many clients may be proving who they are at a time; further ones wait in the kernel."""
 
-_ADDRESS = re.compile(
-    r"tcp:(?:\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|([\w.-]{1,253})):([0-9]{1,5})", re.ASCII
-)
+_PLACE = re.compile(r"(?:\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|([\w.-]{1,253})):([0-9]{1,5})", re.ASCII)
+MOST_PLACES = 6
+"""One peer may be reached by so many addresses: one in each network it is in."""
+
 _EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 (known in order to be asked about)
 
 
-def write_address(host: str, port: int) -> str:
-    """`tcp:HOST:PORT`; what `read_address` reads."""
-    return f"tcp:[{host}]:{port}" if ":" in host else f"tcp:{host}:{port}"
+def write_address(host: str, port: int, *more_hosts: str) -> str:
+    """`tcp:HOST:PORT`, or `tcp:HOST:PORT,HOST:PORT`; what `read_places` reads."""
+    hosts = (host, *more_hosts)
+    places = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host in hosts)
+    return f"tcp:{','.join(places)}"
 
 
 def read_address(address: str) -> tuple[str, int]:
-    """Host and port. Raises UserError for anything else than `tcp:HOST:PORT`."""
-    found = _ADDRESS.fullmatch(address)
-    if found is None or not 0 < int(found[3]) < 1 << 16:
+    """The first host and port. Raises UserError for anything else than `write_address` writes."""
+    return read_places(address)[0]
+
+
+def read_places(address: str) -> tuple[tuple[str, int], ...]:
+    """All hosts and ports. Raises UserError for anything else than `write_address` writes."""
+    scheme, _, said = address.partition(":")
+    places = said.split(",")
+    found = [_PLACE.fullmatch(place) for place in places[:MOST_PLACES]]
+    read = tuple((one[1] or one[2], int(one[3])) for one in found if one is not None)
+    is_good = scheme == "tcp" and len(read) == len(places)
+    if not is_good or not all(0 < port < 1 << 16 for _, port in read):
         raise UserError(
             f"{address[:80]!r} is no address; write tcp:HOST:PORT, or tcp:[HOST]:PORT for IPv6"
         )
-    return found[1] or found[2], int(found[3])
+    return read
 
 
 class TcpTransport:
     """One peer's way to others. Use within one event loop, and `close` it in the end.
 
     It listens at `host` and `port` (0: a free one); `public_host` is what others dial, where that
-    is another one. `deadline_s` is for dialling, proving who one is, and saying farewell, each.
+    is another one, and `more_hosts` are tried besides. `deadline_s` is for dialling, proving who
+    one is, and saying farewell, each.
     """
 
     def __init__(
@@ -61,6 +77,7 @@ class TcpTransport:
         port: int = 0,
         *,
         public_host: str | None = None,
+        more_hosts: tuple[str, ...] = (),
         deadline_s: float = 5.0,
         wall_clock: Callable[[], float] = lambda: datetime.now(UTC).timestamp(),
     ) -> None:
@@ -73,7 +90,7 @@ class TcpTransport:
             raise UserError(f"port is {port}; it must be in [1, 65535], or 0 for any free one")
         self._contexts = Contexts(membership)
         self._host, self._port = host, port
-        self._public_host = public_host or host
+        self._hosts = (public_host or host, *more_hosts)[:MOST_PLACES]
         self._deadline_s, self._wall_clock = deadline_s, wall_clock
         self._accepting: Accepting | None = None
         self._connections: set[TcpConnection] = set()
@@ -97,7 +114,7 @@ class TcpTransport:
         accepting = Accepting(lambda client: self._prove(client, accept), HANDSHAKES)
         port = await accepting.open(self._host, self._port)
         self._accepting = accepting
-        return write_address(self._public_host, port)
+        return write_address(self._hosts[0], port, *self._hosts[1:])
 
     async def dial(self, address: str, peer: PeerId) -> TcpConnection:
         """Connect to `peer`; see Transport.
@@ -106,16 +123,10 @@ class TcpTransport:
         this returns, nothing arrives there, and `receive` raises PeerLost.
         """
         try:
-            host, port = read_address(address)
+            ways = [functools.partial(self._way, peer, *place) for place in read_places(address)]
             async with asyncio.timeout(self._deadline_s):
-                transport, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: TcpConnection(self._changed, peer),
-                    host,
-                    port,
-                    ssl=self._contexts.client,
-                    server_hostname="",
-                    ssl_handshake_timeout=self._deadline_s,
-                    ssl_shutdown_timeout=self._deadline_s,
+                transport, connection = await quickest(
+                    ways, (OSError, UnicodeError, PeerLost), lambda late: late[0].abort()
                 )
         except TimeoutError as error:
             raise PeerLost(
@@ -123,10 +134,24 @@ class TcpTransport:
             ) from error
         except (OSError, UnicodeError, UserError) as error:  # TLS's are OSErrors, names may be odd
             raise PeerLost(f"{short(peer)} cannot be reached at {address[:80]}: {error}") from error
-        if connection.is_over:
-            raise PeerLost(f"the connection to {address} {connection.reason}")
         self._end_in_time(transport, connection)
         return connection
+
+    async def _way(
+        self, peer: PeerId, host: str, port: int
+    ) -> tuple[asyncio.Transport, TcpConnection]:
+        transport, connection = await asyncio.get_running_loop().create_connection(
+            lambda: TcpConnection(self._changed, peer),
+            host,
+            port,
+            ssl=self._contexts.client,
+            server_hostname="",
+            ssl_handshake_timeout=self._deadline_s,
+            ssl_shutdown_timeout=self._deadline_s,
+        )
+        if connection.is_over:
+            raise PeerLost(f"the connection to {write_address(host, port)} {connection.reason}")
+        return transport, connection
 
     async def close(self) -> None:
         """Stop listening, send what is queued, close; after `deadline_s` drop what is left."""

@@ -166,6 +166,7 @@ class Directory:
         record = signed.record
         known = self._records.get(record.peer)
         if record.peer == self._keys.peer:
+            self._warn_of_a_copy(signed)
             return False
         if known is not None and known.record.sequence >= record.sequence:
             return False
@@ -229,6 +230,18 @@ class Directory:
                 f"the record of peer {short(record.peer)} is refused: its clock seems to be "
                 f"{abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} ours; set the "
                 "clocks of both machines (and record_life_s alike)",
+            )
+
+    def _warn_of_a_copy(self, signed: SignedRecord) -> None:
+        """Tell the user once of another machine that speaks with our key: later than we did."""
+        record = signed.record
+        is_ours = record.sequence <= self._sequence or record.address == self._address
+        if not is_ours and is_name(record.address) and verify_record(signed):
+            self._warn_once(
+                record.peer,
+                "copy",
+                f"this peer's key is in use at {record.address} as well: a home folder was copied; "
+                "end one of the two, and delete `keys` and `joined` in its folder",
             )
 
     def _warn_once(self, peer: PeerId, reason: str, text: str) -> None:

@@ -48,11 +48,15 @@ def wall_clock() -> float:
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Where a peer takes connections. `public_host` is what others dial, where it is another."""
+    """Where a peer takes connections. `public_host` is what others dial, where it is another.
+
+    `more_hosts` are further addresses of this machine, in other networks.
+    """
 
     host: str = "127.0.0.1"
     port: int = 0
     public_host: str | None = None
+    more_hosts: tuple[str, ...] = ()
 
 
 class LivePeer:
@@ -76,6 +80,7 @@ class LivePeer:
             listening.host,
             listening.port,
             public_host=listening.public_host,
+            more_hosts=listening.more_hosts,
             deadline_s=settings.dial_deadline_s,
             wall_clock=wall_clock,
         )

@@ -132,6 +132,22 @@ class Home:
                 f"{file} is damaged ({error}); delete it and ask for an invite"
             ) from None
 
+    def membership_in(self, keys: KeyPair, swarm: str) -> Joined | None:
+        """What a swarm gave us at any of its doors, the latest; its address may be another now."""
+        for joined in self.memberships(f"{keys.peer[:16]}-"):
+            with contextlib.suppress(UserError):
+                if membership_of(keys, joined).swarm == swarm:
+                    return joined
+        return None
+
+    def memberships(self, prefix: str = "") -> tuple[Joined, ...]:
+        """All that was given to the keys of this folder, the latest first; damaged files not."""
+        kept = []
+        for file in sorted((self.folder / "joined").glob(f"{prefix}*.json"), key=_age_s):
+            with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, ManyhandsError):
+                kept.append(msgspec.json.decode(self._read(file), type=Joined))
+        return tuple(kept)
+
     def write_running(self, name: str, value: dict[str, Any]) -> Path:
         """Say that this process serves `name`; other commands find it by that."""
         file = self._made("running") / f"{name}.json"
@@ -194,6 +210,14 @@ class Home:
             f"the folder {self.folder} cannot be written ({error.strerror}); name another one "
             f"with {FOLDER_VARIABLE}"
         )
+
+
+def _age_s(file: Path) -> float:
+    """Of two files the later one first; one that has just gone is the last."""
+    try:
+        return -file.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def membership_of(keys: KeyPair, joined: Joined) -> Membership:

@@ -24,6 +24,9 @@ SKEW_S = 300
 """A certificate counts from so long before it was made: clocks of peers differ."""
 
 AUTHORITY_NAME, PEER_NAME = "manyhands swarm", "manyhands peer"
+GUEST_NAME = "manyhands guest"
+"""Of one who was let in for a time: its membership is not renewed."""
+
 _LAST_SERIAL = 2**159 - 1  # RFC 5280: 20 octets, positive
 
 
@@ -76,6 +79,11 @@ class Membership:
         return _from_pem(self.certificate_pem).public_bytes(Encoding.DER)
 
     @property
+    def is_guest(self) -> bool:
+        """True when it will not be renewed."""
+        return is_guest(self.certificate_der)
+
+    @property
     def expires_s(self) -> float:
         """From then on nobody lets us in (unix seconds); renew before."""
         return expires_s(self.certificate_der)
@@ -93,7 +101,15 @@ def found(keys: KeyPair, now_s: float, life_s: float, serial: int) -> Authority:
     return Authority(keys, signed.public_bytes(Encoding.PEM))
 
 
-def admit(authority: Authority, peer: PeerId, now_s: float, life_s: float, serial: int) -> bytes:
+def admit(
+    authority: Authority,
+    peer: PeerId,
+    now_s: float,
+    life_s: float,
+    serial: int,
+    *,
+    is_guest: bool = False,
+) -> bytes:
     """A certificate (PEM) that `peer` is a member for `life_s` seconds, as server and as client.
 
     To be short-lived: a member that is no longer welcome is one whose certificate is not renewed.
@@ -105,8 +121,9 @@ def admit(authority: Authority, peer: PeerId, now_s: float, life_s: float, seria
         raise UserError("the CA's key cannot be a peer's as well; the peer needs a key of its own")
     uses = (ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH)
     issuer = _name(AUTHORITY_NAME, authority.swarm)
+    subject = _name(GUEST_NAME if is_guest else PEER_NAME, peer)
     builder = (
-        _begun(_name(PEER_NAME, peer), issuer, authority.keys, peer, now_s, life_s, serial)
+        _begun(subject, issuer, authority.keys, peer, now_s, life_s, serial)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
@@ -124,6 +141,12 @@ def peer_of(certificate_der: bytes) -> PeerId:
     Raises ProtocolError for what is no certificate, and for keys of other kinds.
     """
     return PeerId(_key_of(_from_der(certificate_der)))
+
+
+def is_guest(certificate_der: bytes) -> bool:
+    """True for a certificate that is not renewed. Raises ProtocolError for what is none."""
+    names = _from_der(certificate_der).subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    return [name.value for name in names] == [GUEST_NAME]
 
 
 def expires_s(certificate_der: bytes) -> float:
@@ -152,6 +175,13 @@ def check(certificate_der: bytes, swarm: str, now_s: float) -> PeerId:
     if peer == swarm or _may_sign(certificate):
         raise PeerError(f"the certificate of {short(peer)} is a CA's, not a member's")
     return peer
+
+
+def check_pem(certificate: str, authority: str, now_s: float) -> float:
+    """Until when (unix seconds) a membership of this CA admits. Raises what `check` raises."""
+    der = _from_pem(certificate.encode()).public_bytes(Encoding.DER)
+    check(der, _key_of(_from_pem(authority.encode())), now_s)
+    return expires_s(der)
 
 
 def _begun(

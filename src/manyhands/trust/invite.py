@@ -85,20 +85,27 @@ class OpenInvites:
 
     def __init__(self) -> None:
         self._until_s: dict[bytes, float] = {}
-        self._used: dict[bytes, PeerId] = {}
+        self._guest_s: dict[bytes, float] = {}
+        self._used: dict[bytes, tuple[PeerId, float]] = {}
 
-    def add(self, invite: Invite, until_s: float) -> None:
-        """From now on this invite lets one peer in, until `until_s` (unix seconds)."""
+    def add(self, invite: Invite, until_s: float, guest_s: float | None = None) -> None:
+        """From now on this invite lets one peer in, until `until_s` (unix seconds).
+
+        With `guest_s` as a guest, for so long from when it comes in first.
+        """
         self._until_s[_digest(invite.secret)] = until_s
+        if guest_s is not None:
+            self._guest_s[_digest(invite.secret)] = guest_s
 
     def is_used(self, invite: Invite) -> bool:
         """True once somebody was let in by it."""
         return _digest(invite.secret) in self._used
 
-    def use(self, secret: bytes, peer: PeerId, now_s: float) -> None:
-        """Take an invite; the same peer may take it again, its answer may have been lost.
+    def use(self, secret: bytes, peer: PeerId, now_s: float) -> float | None:
+        """Take an invite: until when it makes a guest (unix seconds), None for a member.
 
-        Raises PeerError: not one of ours, used by another, expired.
+        The same peer may take it again, its answer may have been lost. Raises PeerError: not one of
+        ours, used by another, expired.
         """
         name = _digest(secret)
         until_s = self._until_s.get(name)
@@ -109,8 +116,15 @@ class OpenInvites:
             )
         if now_s >= until_s:
             raise PeerError("this invite has expired; ask for another one")
-        if self._used.setdefault(name, peer) != peer:
+        first, since_s = self._used.setdefault(name, (peer, now_s))
+        if first != peer:
             raise PeerError("this invite was used already; ask for another one")
+        if name not in self._guest_s:
+            return None
+        ends_s = since_s + self._guest_s[name]
+        if now_s >= ends_s:
+            raise PeerError("the time that this invite was for is over; ask for another one")
+        return ends_s
 
 
 def _digest(secret: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""What is said at a door <-> bytes: one JSON object each way, its length in front.
+"""What is said at a door <-> bytes: one JSON object a word, its length in front.
 
 Knows no sockets. The size is checked before anything is read. What strangers say may end on
 somebody's terminal, so every text in it is printable.
@@ -10,7 +10,17 @@ import struct
 
 import msgspec
 
-from manyhands.domain.admission import Admission, DoorWord, Knock, NotAdmitted
+from manyhands.domain.admission import (
+    About,
+    Admission,
+    Ask,
+    Challenge,
+    DoorWord,
+    Knock,
+    Look,
+    NotAdmitted,
+    Reveal,
+)
 from manyhands.domain.ids import MOST_NAME_CHARACTERS, is_hex
 from manyhands.errors import FrameError
 
@@ -21,8 +31,13 @@ MOST_BYTES = 1 << 18
 MOST_MESSAGE = 1000
 """Characters; the rest of a longer message is cut off, a longer name is refused."""
 
-_KINDS: dict[str, type[Knock] | type[Admission] | type[NotAdmitted]] = {
+_KINDS: dict[str, type[DoorWord]] = {
     "knock": Knock,
+    "ask": Ask,
+    "challenge": Challenge,
+    "reveal": Reveal,
+    "look": Look,
+    "about": About,
     "admission": Admission,
     "not_admitted": NotAdmitted,
 }
@@ -61,12 +76,22 @@ def read(body: bytes) -> DoorWord:
 
 
 def _checked_texts(word: DoorWord) -> DoorWord:
-    peers: tuple[str, ...]
+    peers: tuple[str, ...] = ()
+    names: list[str] = []
     match word:
         case NotAdmitted(code, message):
             return NotAdmitted(_printable(code), _printable(message))
         case Knock():
-            peers, names = (word.peer,), [word.software]
+            peers, names = (word.peer,), [word.software, word.address]
+        case Ask():
+            peers, names = (word.peer,), [word.software, word.name]
+            _check_digest(word.commitment)
+        case Look():
+            names = [word.software]
+        case About():
+            peers, names = (word.swarm,), [word.software, word.name]
+        case Challenge(nonce) | Reveal(nonce):
+            _check_digest(nonce)
         case Admission():
             peers = tuple(contact.peer for contact in word.contacts)
             names = [contact.address for contact in word.contacts]
@@ -78,6 +103,11 @@ def _checked_texts(word: DoorWord) -> DoorWord:
         if len(name) > MOST_NAME_CHARACTERS or not name.isprintable():
             raise FrameError(f"no name to be said at a door: {_printable(name)!r}")
     return word
+
+
+def _check_digest(text: str) -> None:
+    if not is_hex(text, 64):
+        raise FrameError("a number said at the door is not written in 64 hex digits")
 
 
 def _printable(text: str) -> str:
