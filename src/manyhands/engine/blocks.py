@@ -21,7 +21,7 @@ from manyhands.domain.sizes import span_elements
 from manyhands.domain.span import Span
 from manyhands.engine.engine import Chunk, Hidden, Output
 from manyhands.engine.kv_cache import Array, BlockShape, KvCache
-from manyhands.errors import ContextOverflow, MemoryFull, NotServed, UserError
+from manyhands.errors import ContextOverflow, NotServed, ResourceError, UserError
 from manyhands.plan.cost import Cost, span_s
 
 A = TypeVar("A", bound=Array)
@@ -166,7 +166,7 @@ class BlockEngine(Generic[A]):
         """
         if not self._keeps_memory:
             return
-        with contextlib.suppress(MemoryFull):
+        with contextlib.suppress(ResourceError):  # no memory for one token: others will be told
             self.open(_NOBODY, 1)
             row = np.zeros((1, self._spec.width), np.float32) if self._span.first else None
             self.step([Chunk(_NOBODY, 0, (0,), row, (0,))])
