@@ -26,6 +26,7 @@ from manyhands.engine.crew import (
 )
 from manyhands.engine.native import at, native, read
 from manyhands.engine.row_kernels import keep_rows
+from manyhands.engine.row_tile import make_codes
 
 _ONE_8, _ONE_4 = make_tile(1, 1, 8), make_tile(1, 1, 4)
 _MANY_8, _MANY_4 = make_tile(4, 2, 8), make_tile(4, 2, 4)
@@ -34,36 +35,30 @@ _ALL_8, _ALL_4 = make_tile(4, 2, 8, 16), make_tile(4, 2, 4, 8)
 """One row reads a panel as a stream. Four rows and two panels fill the registers, and ask for half
 of the next two panels, or all of them."""
 
+_CODES = make_codes()
+
 _BYTES_8, _BYTES_4 = BLOCK_BYTES[8], BLOCK_BYTES[4]
 
 
 @native
-def _quantise_rows(rows: Any, start: int, codes: Any, scales: Any, starts: Any) -> None:
-    """Rows [N, in] float32 to codes int8 [N, blocks * 32], scales float32 [N, blocks], starts."""
-    width = rows.shape[1]
-    bits = rows.view(np.int32)
-    for r in range(rows.shape[0]):
-        for b in range(scales.shape[1]):
-            first, last = 32 * b, min(32 * b + 32, width)
-            most = np.int32(0)
-            for k in range(first, last):  # as integers: the order is the same, and it is a vector
-                most = max(most, bits[r, k] & np.int32(0x7FFFFFFF))
-            total = np.int32(0)
-            if most >= np.int32(0x7F800000):  # NaN or infinity: the whole block is NaN
-                scales[r, b] = np.nan
-                codes[r, first : first + 32] = 0
-            else:
-                largest = np.int32(most).view(np.float32)
-                scales[r, b] = largest / np.float32(127)
-                by = np.float32(0)
-                if largest >= np.float32(1e-30):
-                    by = np.float32(127) / largest
-                for k in range(first, last):
-                    code = np.int32(np.rint(rows[r, k] * by))
-                    codes[r, k] = code
-                    total += code
-                codes[r, last : first + 32] = 0
-            starts[r, b] = start * total
+def _quantise_rows(
+    rows: int, count: int, width: int, times: int, codes: int, scales: int, starts: int
+) -> None:
+    """Rows [N, in] float32 to codes int8 [N, blocks * 32], scales float32 [N, blocks], starts.
+
+    All by address; what is behind the last number of a row is 0.
+    """
+    whole, rest, blocks = width // 32, width % 32, -(-width // 32)
+    last = np.zeros(32, np.float32)
+    for row in range(count):
+        first, at_block = rows + 4 * width * row, row * blocks
+        for block in range(blocks):
+            given = first + 128 * block
+            if block == whole:
+                last[:rest] = carray(at(given), (rest,), np.float32)
+                given = np.int64(last.ctypes.data)  # unsigned, it would make floats of all
+            place = at_block + block
+            _CODES(given, codes + 32 * place, scales + 4 * place, starts + 4 * place, times)
 
 
 @native
@@ -75,13 +70,7 @@ def _open_product(
     number = close_to_all(state)
     blocks = -(-width // 32)
     scales, starts = room + count * blocks * 32, room + count * blocks * 36
-    _quantise_rows(
-        carray(at(rows), (count, width), np.float32),
-        -128 if bits == 8 else -8,
-        carray(at(room), (count, blocks * 32), np.int8),
-        carray(at(scales), (count, blocks), np.float32),
-        carray(at(starts), (count, blocks), np.int32),
-    )
+    _quantise_rows(rows, count, width, -128 if bits == 8 else -8, room, scales, starts)
     figure(state, 0, bits)
     figure(state, 1, held)
     figure(state, 2, held_scales)

@@ -1,12 +1,14 @@
-"""Emits the norm of a row, and its gate, as vector instructions, through numba.
+"""Emits the norm of a row, its gate and its codes as vector instructions, through numba.
 
 Squares are added up lane by lane, then the lanes, halves first, each step rounded by itself: a
 row's bits depend on that row alone, and are the same on every processor. Rows are float32, or
-bfloat16 widened as they are read. Needs numba; `row_kernels` is the only one that asks for it.
+bfloat16 widened as they are read. Needs numba; only `row_kernels` and
+`block_kernels` ask for it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +21,7 @@ from manyhands.engine.block_tile import PANEL, call, constant, halved, load, spl
 from manyhands.engine.native import emitted
 
 _I64, _FLOAT = ir.IntType(64), ir.FloatType()
+_I8S, _I32S = ir.VectorType(ir.IntType(8), PANEL), ir.VectorType(ir.IntType(32), PANEL)
 _I16S, _FLOATS = ir.VectorType(ir.IntType(16), PANEL), ir.VectorType(_FLOAT, PANEL)
 
 Builder = Any
@@ -128,3 +131,62 @@ def make_gate() -> Callable[..., None]:
         return signature, emit
 
     return gated
+
+
+_FINITE_BELOW, _SIGNLESS, _SMALLEST = 0x7F800000, 0x7FFFFFFF, 1e-30
+"""As in `block_reference`."""
+
+
+class _Codes:
+    """Writes the codes of one whole block of a row."""
+
+    def __init__(self, builder: Builder) -> None:
+        self._b = builder
+
+    def larger(self, one: Value, other: Value) -> Value:
+        return self._b.select(self._b.icmp_signed(">", one, other), one, other)
+
+    def emit(self, row: Value, codes: Value, scale: Value, start: Value, times: Value) -> None:
+        b, float_0, int_32 = self._b, constant(_FLOATS, 0.0), ir.IntType(32)
+        second = ir.Constant(_I64, 4 * PANEL)
+        halves = [load(b, row, _FLOATS, 4), load(b, b.add(row, second), _FLOATS, 4)]
+        sizes = [b.and_(b.bitcast(half, _I32S), constant(_I32S, _SIGNLESS)) for half in halves]
+        # as integers: the order of positive numbers is the same, and NaN is above all
+        most = folded(b, self.larger(*sizes), PANEL, self.larger)[0]
+        is_finite = b.icmp_signed("<", most, ir.Constant(int_32, _FINITE_BELOW))
+        largest = b.bitcast(most, _FLOAT)
+        is_taken = b.fcmp_ordered(">=", largest, ir.Constant(_FLOAT, _SMALLEST))
+        is_taken = b.and_(is_taken, is_finite)
+        full = ir.Constant(_FLOAT, 127.0)
+        by = b.fdiv(full, b.select(is_taken, largest, full))
+        mine = b.select(is_finite, b.fdiv(largest, full), ir.Constant(_FLOAT, math.nan))
+        b.store(mine, b.inttoptr(scale, _FLOAT.as_pointer()))
+        total = constant(_I32S, 0)
+        for place, half in enumerate(halves):
+            product = b.fmul(b.select(is_taken, half, float_0), splat(b, by, PANEL))
+            code = b.fptosi(call(b, "llvm.rint.v16f32", _FLOATS, [product]), _I32S)
+            total = b.add(total, code)
+            to = b.add(codes, ir.Constant(_I64, PANEL * place))
+            b.store(b.trunc(code, _I8S), b.inttoptr(to, _I8S.as_pointer()), align=4)
+        sums = b.mul(folded(b, total, PANEL, b.add)[0], b.trunc(times, int_32))
+        b.store(sums, b.inttoptr(start, int_32.as_pointer()))
+
+
+def make_codes() -> Callable[..., None]:
+    """A function for numba's code: codes(row, codes, scale, start, times), all 64-bit.
+
+    Addresses of a whole block of float32 and of what it becomes, see `block_reference`; the start
+    is the sum of the codes so many `times`.
+    """
+
+    @emitted
+    def coded(_context: Any, row: Any, codes: Any, scale: Any, start: Any, times: Any) -> Any:
+        signature = types.void(row, codes, scale, start, times)
+
+        def emit(context: Any, builder: Builder, _signature: Any, arguments: Any) -> Value:
+            _Codes(builder).emit(*arguments)
+            return context.get_dummy_value()
+
+        return signature, emit
+
+    return coded
