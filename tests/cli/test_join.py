@@ -90,7 +90,7 @@ async def refused(home, *words, **environment) -> tuple[int, str, str]:
     """Exit code, the error's code and its message; nothing was joined."""
     async with joining(home, *words, **environment) as one:
         code, complaints = await one.ended()
-    (event,) = one.events
+    *_, event = one.events
     assert event["event"] == "error"
     assert complaints.splitlines()[-1] == f"hands: {event['message']}"
     assert "Traceback" not in complaints

@@ -108,10 +108,12 @@ def test_a_crew_has_a_thread_for_each_processor_unless_told():
 
 
 FIRST_STEPS = """
-import numba, sys
+import asyncio, numba, sys
 from manyhands.domain.ids import SessionId
 from manyhands.domain.settings import Settings
+from manyhands.engine.compute import ComputeThread
 from manyhands.engine.engine import Chunk
+from manyhands.node.rehearsal import Rehearsal
 from manyhands.node.opened import open_model
 from manyhands.store.builtin import storyteller_folder
 
@@ -122,8 +124,19 @@ def loaded():
     ours = {id(word): word for word in words if isinstance(word, numba.core.dispatcher.Dispatcher)}
     return sum(len(word.signatures) for word in ours.values())
 
-model = open_model(storyteller_folder(), Settings(), engine="torch", dtype="bf16", threads=2).model
-engine = model.load(model.spec.span)
+async def rehearsed():
+    model = open_model(storyteller_folder(), Settings(), engine="torch", dtype="bf16").model
+    thread, heard = ComputeThread(), []
+    clock = asyncio.get_running_loop().time
+    engine = await thread.run(lambda: model.load(model.spec.span))
+    await Rehearsal(thread, clock, lambda *found: heard.append(found))(
+        model, model.spec.span, engine
+    )
+    (told,) = heard
+    assert told[:2] == (model.id, model.spec.span) and len(told[2]) == 5
+    return engine
+
+engine = asyncio.run(rehearsed())
 before = loaded()
 name = SessionId("0" * 32)
 engine.open(name, 64)
@@ -133,7 +146,7 @@ print(before, loaded())
 """
 
 
-def test_a_loaded_engine_waits_for_no_kernel_in_its_first_step():
+def test_a_rehearsed_engine_waits_for_no_kernel_in_its_first_step():
     pytest.importorskip("numba")
     pytest.importorskip("torch")
     ran = subprocess.run(child(FIRST_STEPS), capture_output=True, text=True, check=False)

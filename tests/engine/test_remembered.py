@@ -1,4 +1,4 @@
-"""Measured once, remembered for a week: of this machine as it is now, and never of a busy one."""
+"""Measured once, remembered for a week: of this machine as it is now; of a busy one for minutes."""
 
 import os
 import threading
@@ -8,7 +8,7 @@ import pytest
 
 from manyhands.domain.device import Device
 from manyhands.engine.measure import Measured, measure
-from manyhands.engine.remembered import KEPT_S, measured_here
+from manyhands.engine.remembered import KEPT_BUSY_S, KEPT_S, measured_here
 from manyhands.errors import ResourceError
 from manyhands.node.live import wall_clock
 
@@ -42,22 +42,31 @@ def test_what_was_measured_is_remembered_for_its_engine_dtype_and_threads(tmp_pa
     assert measuring.asked == [("numpy", "auto", None), ("torch", "bf16", 1)]
 
 
-def test_old_broken_and_busy_figures_are_measured_anew(tmp_path):
-    busy = replace(FOUND, busy=0.9)
-    measuring = Measuring(busy, FOUND, FOUND, FOUND)
+def test_old_and_broken_figures_are_measured_anew_and_busy_ones_soon(tmp_path):
+    measuring = Measuring(replace(FOUND, busy=0.9), FOUND, FOUND, FOUND)
 
     def ask():
         return measured_here(
             "numpy", "auto", None, wall_clock, folder=tmp_path, measuring=measuring
         )
 
-    assert ask() == busy
+    def aged(seconds):
+        (kept,) = tmp_path.glob("*.json")
+        then = kept.stat().st_mtime - seconds
+        os.utime(kept, (then, then))
+        return kept
+
+    assert ask().busy == 0.9
+    aged(KEPT_BUSY_S / 2)
+    assert ask().busy == 0.9
+    aged(KEPT_BUSY_S / 2)
     assert ask() == FOUND
-    (kept,) = tmp_path.glob("*.json")
-    long_ago = kept.stat().st_mtime - KEPT_S - 1
-    os.utime(kept, (long_ago, long_ago))
+    aged(KEPT_S / 2)
+    assert ask().device.read_bytes_per_s == 2e10
+    assert len(measuring.asked) == 2
+    aged(KEPT_S / 2)
     assert ask() == FOUND
-    kept.write_text('{"device": 7}')
+    aged(0).write_text('{"device": 7}')
     assert ask() == FOUND
     assert len(measuring.asked) == 4
     assert ask().device.read_bytes_per_s == 2e10

@@ -73,3 +73,25 @@ def test_a_device_without_a_figure_is_never_told():
     bench = Bench(replace(DEVICE, read_bytes_per_s=0.0))
     bench.steps(1.0, 3 * STEPS)
     assert not bench.told
+
+
+def test_a_rehearsal_at_load_is_told_at_once_and_steps_follow_from_it():
+    bench = Bench()
+    span = Span(1, 4)
+    one = span_s(SPEC, span, DEVICE, Cost(4.0, 4.0))
+    bench.gauge.rehearsed(MODEL, span, [1.05 * one] * 3)
+    assert not bench.told
+    bench.gauge.rehearsed(MODEL, span, [9 * one, 3 * one, 3.1 * one])
+    assert len(bench.told) == 1
+    bench.steps(3.1, 3 * STEPS, span)
+    assert len(bench.told) == 1
+
+
+def test_what_was_measured_later_is_told_and_followed_from():
+    bench = Bench(replace(DEVICE, read_bytes_per_s=7.0, memory_bytes=5))
+    bench.gauge.measured(DEVICE)
+    assert bench.told == [replace(DEVICE, memory_bytes=5)]
+    bench.steps(1.0, 3 * STEPS)
+    assert len(bench.told) == 1
+    bench.steps(2.0, 3 * STEPS)
+    assert len(bench.told) == 2

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from manyhands.cli.choosing import choose_door
 from manyhands.cli.console import Console, end_with_parent, until_signal
+from manyhands.cli.gauging import gauge
 from manyhands.cli.loading import Fetch, shown_loading
 from manyhands.cli.words import (
     as_size,
@@ -168,6 +169,9 @@ class _Joining:
             node.directory.join(contact.peer, contact.address)
         await self._met(node)
         self._console.say(f"joined as peer {short(node.peer)} at {self.peer.address}")
+        if not self._options.with_parent:  # several on one machine are all alike, and disturb
+            wanted, threads = self._wanted, self._options.threads
+            await gauge(self._console, node, wanted.engine, _dtype(wanted), threads)
         opened = self._opened or await self._obtained(node)
         name = opened.name
         await self.peer.adopt(opened.model, opened.on_start)

@@ -19,6 +19,7 @@ from manyhands.api.listening import bound_http, serving_http
 from manyhands.api.serving import Control, Serving
 from manyhands.cli.at_door import AtDoor
 from manyhands.cli.console import Console, until_signal
+from manyhands.cli.gauging import gauge
 from manyhands.cli.loading import shown_loading
 from manyhands.cli.notes import announced
 from manyhands.cli.words import (
@@ -117,6 +118,9 @@ async def serve(
             found_swarm(home, opened, here, settings, ports, holds=holds) as swarm,
             _children(options, swarm, opened),
         ):
+            if not is_loopback(ports.host) and holds:  # others may join and count with it
+                engine, dtype, *_ = opened.model.profile.kernels.split("-")
+                await gauge(console, swarm.node, engine, dtype, options.threads)
             await _hold(console, swarm, share)
             await _answer_http(console, options, home, swarm, listening, ready, control)
 

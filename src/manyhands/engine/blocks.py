@@ -6,7 +6,6 @@ Program (numpy or torch) turns parts into outputs and writes keys and values whe
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -21,7 +20,7 @@ from manyhands.domain.sizes import span_elements
 from manyhands.domain.span import Span
 from manyhands.engine.engine import Chunk, Hidden, Output
 from manyhands.engine.kv_cache import Array, BlockShape, KvCache
-from manyhands.errors import ContextOverflow, NotServed, ResourceError, UserError
+from manyhands.errors import ContextOverflow, NotServed, UserError
 from manyhands.plan.cost import Cost, span_s
 
 A = TypeVar("A", bound=Array)
@@ -83,9 +82,6 @@ def _block_shape(attention: Attention) -> BlockShape:
         return BlockShape(attention.kv_heads, attention.head_dim, attention.v_head_dim)
     # The latent and its rotary key beside each other, as one key; values are made of the latent.
     return BlockShape(1, attention.latent.kv_rank + attention.latent.rope, 0)
-
-
-_NOBODY = SessionId("0" * 32)
 
 
 class BlockEngine(Generic[A]):
@@ -158,19 +154,6 @@ class BlockEngine(Generic[A]):
                 )
         self._cache.open(session, limit, block_shapes(self._spec, span), parent, at)
         self._spans[session], self._limits[session] = span, limit
-
-    def rehearse(self) -> None:
-        """Take one token through the span, as nobody's, so that nobody's first waits for kernels.
-
-        Fetching compiled kernels from the disk takes 0.3 s: a stand-in's first answer had it.
-        """
-        if not self._keeps_memory:
-            return
-        with contextlib.suppress(ResourceError):  # no memory for one token: others will be told
-            self.open(_NOBODY, 1)
-            row = np.zeros((1, self._spec.width), np.float32) if self._span.first else None
-            self.step([Chunk(_NOBODY, 0, (0,), row, (0,))])
-        self.close(_NOBODY)
 
     def close(self, session: SessionId) -> None:
         """Free a session's memory; unknown sessions are no error."""

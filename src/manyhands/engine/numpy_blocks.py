@@ -92,10 +92,7 @@ def load(
         return flat.reshape(shape)
 
     cache = KvCache(kv_bytes, form.itemsize, spec.context, view)
-    engine = BlockEngine(spec, span, program, cache, device)
-    if whole is not None:
-        engine.rehearse()
-    return engine
+    return BlockEngine(spec, span, program, cache, device)
 
 
 def profile(weights: str, weight_format: str, wire_codec: str) -> Profile:

@@ -1,7 +1,7 @@
 """Measured figures of this machine, kept for a week: measuring takes seconds, and one at a time.
 
-They belong to a processor, an engine, a dtype, a number of threads and the versions beneath; a
-machine that was busy is measured anew the next time. Knows nothing of who plans with them.
+They belong to a processor, an engine, a dtype, a number of threads and the versions beneath; those
+of a busy machine are kept for minutes. Knows nothing of who plans with them.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from manyhands.domain.device import Device
 from manyhands.engine.choice import free_memory_bytes
 from manyhands.engine.measure import Measured, measure
 
-KEPT_S = 7 * 86400.0
+KEPT_S, KEPT_BUSY_S = 7 * 86400.0, 600.0
 BUSY = 0.25
-"""Figures of a machine that was busier are used and not kept."""
+"""Share of the processors that others used, from which on figures are low."""
 
 WAIT_S = 90.0
 """For another process that is measuring; then ours measures too."""
@@ -53,26 +53,26 @@ def measured_here(
         with contextlib.suppress(OSError, filelock.Timeout):  # a read-only home, or one that hangs
             folder.mkdir(parents=True, exist_ok=True)
             held.enter_context(filelock.FileLock(folder / "measuring.lock", timeout=WAIT_S))
-        known = _read(file, wall_clock() - KEPT_S)
+        known = _read(file, wall_clock())
         if known is not None:
             memory_bytes = free_memory_bytes()
             return replace(known, device=replace(known.device, memory_bytes=memory_bytes))
         found = measuring(engine, dtype=dtype, threads=threads, stop=stop)
-        if found.busy < BUSY and not found.note:
+        if not found.note:
             with contextlib.suppress(OSError):
                 file.write_text(json.dumps(asdict(found)))
         return found
 
 
-def _read(file: Path, since_s: float) -> Measured | None:
+def _read(file: Path, now_s: float) -> Measured | None:
     """What was kept, unless it is too old or no longer in this form."""
     try:
-        if file.stat().st_mtime < since_s:
-            return None
         told: Mapping[str, Any] = json.loads(file.read_text())
-        return Measured(**{**told, "device": Device(**told["device"])})
+        found = Measured(**{**told, "device": Device(**told["device"])})
+        age_s = now_s - file.stat().st_mtime
     except (OSError, ValueError, TypeError, KeyError):
         return None
+    return found if age_s < (KEPT_S if found.busy < BUSY else KEPT_BUSY_S) else None
 
 
 def _name(engine: str, dtype: str, threads: int | None) -> str:

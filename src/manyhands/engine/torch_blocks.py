@@ -106,10 +106,7 @@ def load(
         return torch.frombuffer(buffer, dtype=kept, count=count, offset=offset).view(shape)
 
     cache = KvCache(kv_bytes, kept.itemsize, spec.context, view)
-    engine = BlockEngine(spec, span, program, cache, device)
-    if crew is not None:
-        engine.rehearse()
-    return engine
+    return BlockEngine(spec, span, program, cache, device)
 
 
 def resolve_dtype(dtype: str, spec: ModelSpec, span: Span, weights: Weights) -> DtypeName:

@@ -53,6 +53,7 @@ from manyhands.node.holdings import Holdings
 from manyhands.node.model import Model
 from manyhands.node.owner import Owner
 from manyhands.node.peers import Clock, Loss, Peers
+from manyhands.node.rehearsal import Rehearsal
 from manyhands.node.rules import ALL_RULES, Rules
 from manyhands.node.seeder import Seeder
 from manyhands.node.survey import Survey
@@ -113,7 +114,10 @@ class Node:
             self.peers.send,
             lambda: self.peers.connected("bulk"),
         )
-        self.holdings = Holdings(outside.device, known, outside.loading, self.directory.announce)
+        rehearsal = Rehearsal(outside.loading, clock, lambda *found: self.gauge.rehearsed(*found))
+        self.holdings = Holdings(
+            outside.device, known, outside.loading, self.directory.announce, rehearsal
+        )
         self.survey = Survey(
             clock,
             settings,

@@ -7,7 +7,7 @@ sessions or links.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import isfinite
 from statistics import median
@@ -50,6 +50,13 @@ class Gauge:
         self._told = 1.0
         self._predicted: dict[tuple[ModelId, Span, int], float] = {}
 
+    def measured(self, device: Device) -> None:
+        """Other figures to begin with; memory stays what it was."""
+        self.device = self._measured = replace(device, memory_bytes=self.device.memory_bytes)
+        self._slower, self._told = [], 1.0
+        self._predicted.clear()
+        self._changed()
+
     def took(self, model: ModelId, span: Span, position: int, seconds: float) -> None:
         """One token went through a span alone, with `position` tokens in memory before it."""
         now_s = self._clock()
@@ -60,8 +67,18 @@ class Gauge:
         if not isfinite(predicted_s) or predicted_s <= 0 or seconds <= 0:
             return
         self._slower = [*self._slower[1 - STEPS :], seconds / predicted_s]
-        slower = median(self._slower)
-        if len(self._slower) < STEPS or abs(slower - self._told) <= DRIFT * self._told:
+        if len(self._slower) == STEPS:
+            self._follow(median(self._slower))
+
+    def rehearsed(self, model: ModelId, span: Span, seconds: Sequence[float]) -> None:
+        """Steps of one token at the beginning of a text, one after the other, took so long."""
+        predicted_s = self._seconds(model, span, 0)
+        if seconds and isfinite(predicted_s) and predicted_s > 0:
+            self._slower = []
+            self._follow(max(median(seconds), 1e-9) / predicted_s)
+
+    def _follow(self, slower: float) -> None:
+        if abs(slower - self._told) <= DRIFT * self._told:
             return
         self._told, self._slower = slower, []
         self.device = replace(

@@ -6,7 +6,7 @@ Knows nothing of sessions. Spans are loaded beside the compute queue, one at a t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
 from manyhands.domain.device import Device
@@ -29,8 +29,9 @@ class Holdings:
         models: Mapping[ModelId, Model],
         loading: Compute,
         changed: Callable[[], None],
+        rehearse: Callable[[Model, Span, Engine], Awaitable[None]] | None = None,
     ) -> None:
-        self._device, self._loading = device, loading
+        self._device, self._loading, self._rehearse = device, loading, rehearse
         self._models = dict(models)
         self._changed = changed
         self._engines: dict[tuple[ModelId, Span], Engine] = {}
@@ -86,6 +87,8 @@ class Holdings:
                     await known.fetch(span)
                     self._models[model] = replace(known, stored=(*known.stored, span))
                 engine = await self._loading.run(lambda: known.load(span), 0.0)
+                if self._rehearse is not None:
+                    await self._rehearse(known, span, engine)
                 self._engines[model, span] = engine
             finally:
                 self._fetching = None
