@@ -57,7 +57,8 @@ async def test_a_joiner_without_the_folder_gets_its_span_and_the_next_one_from_b
     async with founding(tmp_path / "founder", given(folder)) as swarm:
         await swarm.hold(Span(0, 5))
         invites = [swarm.founder.invite().text for _ in range(2)]
-        async with joining(tmp_path / "one", swarm.door, "--invite", invites[0]) as one:
+        span = "--span", f"5:{LAYERS}"
+        async with joining(tmp_path / "one", swarm.door, "--invite", invites[0], *span) as one:
             ready = await one.event("ready")
             assert (ready["first"], ready["last"]) == (5, LAYERS)
             loading = next(event for event in one.events if event["event"] == "loading")
@@ -71,7 +72,7 @@ async def test_a_joiner_without_the_folder_gets_its_span_and_the_next_one_from_b
             assert answer.tokens
             # what it has it gives: a second one asks both
             before = seeder.given_bytes
-            words = (swarm.door, "--invite", invites[1], "--span", f"5:{LAYERS}")
+            words = (swarm.door, "--invite", invites[1], *span)
             async with joining(tmp_path / "two", *words) as two:
                 await two.event("ready")
                 assert seeder.given_bytes - before < loading["fetch_bytes"]
@@ -79,7 +80,7 @@ async def test_a_joiner_without_the_folder_gets_its_span_and_the_next_one_from_b
             await one.told(signal.SIGTERM)
         # it comes back and needs nothing of anybody
         before = seeder.given_bytes
-        async with joining(tmp_path / "one", swarm.door) as one:
+        async with joining(tmp_path / "one", swarm.door, *span) as one:
             await one.event("ready")
             assert seeder.given_bytes == before
             await one.told(signal.SIGTERM)

@@ -123,7 +123,7 @@ def test_a_model_that_does_not_fit_waits_for_the_rest(tmp_path):
         assert last == 11
         invite = ready["invite"]
         with Verb("join", ready["door"], home=tmp_path / "two", MANYHANDS_INVITE=invite) as joined:
-            assert joined.event("ready")["first"] == first
+            assert joined.event("ready")["first"] <= first  # all of it here would be quicker
             while not verb.event("coverage")["ready"]:  # first nobody is missing, then all is ready
                 pass
             assert asked(ready["url"], prompt="Once")["choices"]

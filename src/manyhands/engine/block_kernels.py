@@ -56,7 +56,7 @@ def _quantise_rows(
             given = first + 128 * block
             if block == whole:
                 last[:rest] = carray(at(given), (rest,), np.float32)
-                given = np.int64(last.ctypes.data)  # unsigned, it would make floats of all
+                given = int(np.int64(last.ctypes.data))  # unsigned, it would make floats of all
             place = at_block + block
             _CODES(given, codes + 32 * place, scales + 4 * place, starts + 4 * place, times)
 
