@@ -2,7 +2,7 @@
 
     python -m venv ENV; ENV/bin/pip install libtorrent; ENV/bin/python benchmarks/torrent.py
 
-No dependency of the project (see docs/decisions/0021). Plain TCP, no encryption; hashes of version
+No dependency of the project (see docs/decisions/0014). Plain TCP, no encryption; hashes of version
 2 (SHA-256). Prints the rates of some rounds.
 """
 
