@@ -53,6 +53,10 @@ KILLS = {
 }
 """By model and engine: whose process is killed (see ProcessHouse.at), after how many tokens."""
 
+QUICK_KILLS = [
+    pytest.param(*case, marks=[pytest.mark.slow] * (case == ("qwen3", "torch"))) for case in KILLS
+]
+
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):
@@ -96,7 +100,7 @@ async def check_kills(made: ProcessHouse, points, tokens: int) -> None:
     assert judge.near_ties <= MOST_NEAR_TIES
 
 
-@pytest.mark.parametrize(("model", "engine"), KILLS)
+@pytest.mark.parametrize(("model", "engine"), QUICK_KILLS)
 async def test_a_process_killed_at_some_tokens_changes_nothing(model, engine, opened, tmp_path):
     one = opened(model, engine)
     async with house(tmp_path, one, thirds(one)) as made:

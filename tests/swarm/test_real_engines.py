@@ -53,6 +53,7 @@ def is_near_tie(model: Model, tokens: list[int]) -> bool:
     return best - second < 2 * model.profile.tolerance
 
 
+@pytest.mark.slow
 def test_thirty_schedules_with_numbers_keep_their_promises(model: Model) -> None:
     near_ties = 0
     for seed in SEEDS:
