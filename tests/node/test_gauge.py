@@ -41,6 +41,7 @@ def test_a_device_half_as_fast_as_measured_is_told_once_and_predicts_itself():
         2 * span_s(SPEC, SPEC.span, DEVICE, cost)
     )
     assert told.memory_bytes == DEVICE.memory_bytes
+    assert told.flops_per_s == DEVICE.flops_per_s  # of which single tokens tell nothing
     bench.steps(1.0)
     assert bench.told[-1] == DEVICE
     assert len(bench.told) == 2

@@ -1,8 +1,9 @@
 """The gauge: what this device really does, from the steps it computes, beside what was measured.
 
 A measurement of one second at the beginning may be wrong, or of another hour: how much longer steps
-of one token take than its figures say is followed, and told once it has drifted. Knows nothing of
-sessions or links.
+of one token take than its figures say is followed, and told once it has drifted. What they say is
+of reading and of a layer's fixed time; how fast many rows are multiplied they do not show. Knows
+nothing of sessions or links.
 """
 
 from __future__ import annotations
@@ -84,7 +85,6 @@ class Gauge:
         self.device = replace(
             self._measured,
             read_bytes_per_s=self._measured.read_bytes_per_s / slower,
-            flops_per_s=self._measured.flops_per_s / slower,
             overhead_s=self._measured.overhead_s * slower,
         )
         self._changed()
