@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from hash_swarm import MODEL
+from manyhands.domain.messages import Probed
 from manyhands.domain.settings import Settings
 from manyhands.net.memory import Path
 from manyhands.sim.fleet import Fleet, Member
@@ -63,6 +64,20 @@ def test_a_neighbour_that_never_answers_keeps_nobody_else_from_being_measured():
         assert link(fleet, 0, 2, 0) is not None
 
     with_three(test, dial_deadline_s=2.0)
+
+
+def test_nobody_answers_for_another():
+    async def test(fleet):
+        liar = fleet.nodes[2]
+        for _ in range(3000):  # every number there may be, again and again
+            await asyncio.sleep(0.005)
+            for number in range(1, 16):
+                fleet.nodes[0].survey.receive(liar.peer, Probed(number))
+        found = link(fleet, 0, 0, 1)
+        assert found.latency_s == pytest.approx(0.02, rel=0.1)
+        assert found.rate_bytes_per_s == pytest.approx(10e6, rel=0.1)
+
+    with_three(test)
 
 
 def test_with_an_interval_of_zero_nobody_is_asked():

@@ -21,6 +21,7 @@ class AtDoor:
         self._console, self._approvals, self._has_chat = console, approvals, has_chat
         self._reads = not has_chat and is_typed_at(console)
         self._is_reading = False
+        self._since: set[str] = set()  # codes that were told since a line was typed
 
     async def run(self) -> None:
         """Tell of each that comes, and of those that went, until cancelled."""
@@ -38,6 +39,7 @@ class AtDoor:
 
     def _tell(self, newcomer: Newcomer) -> None:
         name, code = newcomer.name, newcomer.code
+        self._since.add(code)
         how = f"`hands approve {code}` on this machine lets it in"
         if self._has_chat:
             how = f"/approve {code} lets it in, /deny {code} refuses it"
@@ -57,11 +59,12 @@ class AtDoor:
 
     def _heard(self, line: str) -> None:
         word, _, code = line.lower().partition(" ")
-        waiting = self._approvals.waiting()
+        waiting, told = self._approvals.waiting(), len(self._since)
+        self._since.clear()
         if not waiting or word not in _YES | _NO:
             return
-        if len(waiting) > 1 and not code:
-            self._console.say(f"{len(waiting)} devices wait: type {word} and the code", "yellow")
+        if max(len(waiting), told) > 1 and not code:  # who typed it may have meant one that left
+            self._console.say(f"several devices have asked: type {word} and the code", "yellow")
             return
         newcomer = waiting[0]
         try:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 
 from manyhands.cli.console import Console
+from manyhands.errors import UserError
 
 
 def is_typed_at(console: Console) -> bool:
@@ -35,7 +36,23 @@ def listen(heard: Callable[[str], None]) -> None:
 
 
 async def typed_line() -> str:
-    """The next line; what is typed after it is lost."""
-    line: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    listen(lambda text: None if line.done() else line.set_result(text))
-    return await line
+    """The next line. Raises UserError when input has ended."""
+    loop = asyncio.get_running_loop()
+    line: asyncio.Future[str] = loop.create_future()
+
+    def tell(text: bytes) -> None:
+        if not line.done():
+            line.set_result(text.decode("utf-8", "replace"))
+
+    def read() -> None:
+        text = b""
+        with contextlib.suppress(OSError):  # no terminal any more
+            text = os.read(0, 1024)
+        with contextlib.suppress(RuntimeError):  # no loop any more
+            loop.call_soon_threadsafe(tell, text)
+
+    threading.Thread(target=read, name="typed-line", daemon=True).start()
+    said = await line
+    if not said:
+        raise UserError("input has ended before an answer was typed; say which on the command line")
+    return said.strip()

@@ -32,6 +32,8 @@ BUSY = 0.25
 WAIT_S = 90.0
 """For another process that is measuring; then ours measures too."""
 
+LOOK_EVERY_S = 0.25
+
 
 def measured_here(
     engine: str,
@@ -52,7 +54,7 @@ def measured_here(
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError, filelock.Timeout):  # a read-only home, or one that hangs
             folder.mkdir(parents=True, exist_ok=True)
-            held.enter_context(filelock.FileLock(folder / "measuring.lock", timeout=WAIT_S))
+            held.enter_context(_alone(folder / "measuring.lock", stop))
         known = _read(file, wall_clock())
         if known is not None:
             memory_bytes = free_memory_bytes()
@@ -62,6 +64,17 @@ def measured_here(
             with contextlib.suppress(OSError):
                 file.write_text(json.dumps(asdict(found)))
         return found
+
+
+def _alone(file: Path, stop: threading.Event | None) -> filelock.BaseFileLock:
+    """The lock, held, as soon as nobody has it. Raises Timeout after WAIT_S, or once stopped."""
+    lock = filelock.FileLock(file)
+    for _ in range(int(WAIT_S / LOOK_EVERY_S)):
+        with contextlib.suppress(filelock.Timeout):
+            return lock.acquire(timeout=LOOK_EVERY_S).lock
+        if stop is not None and stop.is_set():
+            break
+    raise filelock.Timeout(str(file))
 
 
 def _read(file: Path, now_s: float) -> Measured | None:

@@ -172,11 +172,14 @@ class Fetcher:
     async def _agreed(self, model: ModelId, inquiry: _Inquiry) -> ManifestTold:
         began_s = self._clock()
         first_s: float | None = None
+        due_s = began_s
         while True:
-            self._ask(model, "", lambda peer: peer not in inquiry.manifests)
+            if self._clock() >= due_s:  # not for each answer that comes
+                due_s = self._clock() + ASK_AGAIN_S
+                self._ask(model, "", lambda peer: peer not in inquiry.manifests)
             inquiry.heard.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(ASK_AGAIN_S):
+                async with asyncio.timeout_at(due_s):
                     await inquiry.heard.wait()
             now_s = self._clock()
             first_s = now_s if inquiry.manifests and first_s is None else first_s
@@ -187,7 +190,7 @@ class Fetcher:
             ]
             if first_s is not None and (not silent or now_s - first_s > ASK_AGAIN_S):
                 return await self._most_said(model, inquiry)
-            is_busy = BUSY in inquiry.refusals.values()
+            is_busy = any(inquiry.refusals.get(peer) == BUSY for peer in self._others())
             if now_s - began_s > (MOST_BUSY_S if is_busy else self._settings.fetch_wait_s):
                 raise self._nobody_has(model, inquiry)
 

@@ -18,7 +18,7 @@ from manyhands.domain.manifest import BLOCK_BYTES, ManifestId, Piece
 from manyhands.domain.messages import AskBlock, Blob, Block, Message
 from manyhands.domain.settings import Settings
 from manyhands.engine.compute import Compute
-from manyhands.errors import CheckpointError, PeerError, PeerLied, PeerLost
+from manyhands.errors import CheckpointError, ManyhandsError, PeerError, PeerLied, PeerLost
 from manyhands.node.peers import Clock
 from manyhands.store.fetched import FetchedFolder
 
@@ -42,6 +42,9 @@ MOST_BUSY_S = 1800.0
 
 ELSEWHERE_AFTER_S = 3.0
 """When nobody here has given anything for so long, pieces are asked for elsewhere."""
+
+ELSEWHERE_AGAIN_S = 10.0
+"""After it gave nothing."""
 
 
 @dataclass(slots=True)
@@ -91,6 +94,7 @@ class Fetching:
         self.folder, self._name, self.table = folder, name, folder.table
         self._disk, self._clock, self._settings = disk, clock, settings
         self._send, self._look, self._told = send, look, told
+        self._elsewhere_s, self._elsewhere_said = 0.0, ""  # not before; what it said last
         self._pending = dict.fromkeys(sorted(wanted))  # asked of nobody
         self._left = set(self._pending)
         self._givers: dict[PeerId, _Giver] = {}
@@ -178,18 +182,25 @@ class Fetching:
         """True while nobody here gives what is missing, and somewhere else might."""
         if self.elsewhere is None or not self._pending:
             return False
-        if self._clock() - self._given_s < ELSEWHERE_AFTER_S:
+        if self._clock() < max(self._given_s + ELSEWHERE_AFTER_S, self._elsewhere_s):
             return False
         return all(one.is_silent or not one.asked for one in self._givers.values())
 
     async def _take_elsewhere(self) -> None:
-        """One piece from the hub. Raises CheckpointError when it does not give it, or another."""
+        """One piece from the hub. Raises CheckpointError when it gives another."""
         elsewhere, number = self.elsewhere, next(iter(self._pending))
         if elsewhere is None:
             return
         del self._pending[number]
         piece = self.table[number]
-        data = await elsewhere(piece)
+        try:
+            data = await elsewhere(piece)
+        except ManyhandsError as error:  # no way there now: those here may give it after all
+            log.info("%s does not give piece %d: %s", self.folder.origin, number, error)
+            self._elsewhere_said = f"; {self.folder.origin} does not give them: {error}"
+            self._elsewhere_s = self._clock() + ELSEWHERE_AGAIN_S
+            self._pending[number] = None
+            return
         if not await self._disk.run(lambda: self.folder.write(number, [data]), 0.0):
             raise CheckpointError(
                 f"piece {number} ({piece.file} from byte {piece.first} on) is another one at "
@@ -306,7 +317,7 @@ class Fetching:
             f"{len(self._left)} pieces ({self.table.size_bytes(self._left) / 1e6:,.1f} MB) of "
             f"{self.folder.folder.name} are missing, and nobody gave one for "
             f"{self._settings.fetch_wait_s:.0f} s; what came is kept: try again when a peer that "
-            "has them is here"
+            f"has them is here{self._elsewhere_said}"
         )
         if not self.liars:
             return PeerLost(what)

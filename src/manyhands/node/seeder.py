@@ -155,9 +155,12 @@ class Seeder:
             return
         name = self._names[model]
         for source, question in self._wanting.pop(model).items():
-            if question.known != name:
-                self._send(source, ManifestTold(shelf.manifest, shelf.origin))
-            self._send(source, PiecesHad(model, name, runs))
+            try:
+                if question.known != name:
+                    self._send(source, ManifestTold(shelf.manifest, shelf.origin))
+                self._send(source, PiecesHad(model, name, runs))
+            except ManyhandsError as error:  # a manifest over the cap of a frame
+                self._refuse(source, model, error)
 
     def _refuse(self, source: PeerId, about: str, why: ManyhandsError) -> None:
         self._send(source, NotGiven(about, why.code, str(why)))

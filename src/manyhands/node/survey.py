@@ -46,7 +46,7 @@ class Survey:
         self._send, self._neighbours, self._changed = send, neighbours, changed
         self._links: dict[PeerId, LinkTo] = {}
         self._measured_s: dict[PeerId, float] = {}
-        self._answers: dict[int, asyncio.Future[None]] = {}
+        self._answers: dict[int, tuple[PeerId, asyncio.Future[None]]] = {}
         self._number = 0
 
     @property
@@ -81,8 +81,8 @@ class Survey:
         if isinstance(message, Probe):
             self._send(source, Probed(message.number))
             return
-        waiting = self._answers.get(message.number)
-        if waiting is not None and not waiting.done():
+        asked, waiting = self._answers.get(message.number, (None, None))
+        if asked == source and waiting is not None and not waiting.done():
             waiting.set_result(None)
 
     def _next(self, here: set[PeerId]) -> PeerId | None:
@@ -106,7 +106,7 @@ class Survey:
         for fill in burst or (None,):
             self._number += 1
             answered = asyncio.get_running_loop().create_future()
-            self._answers[self._number] = answered
+            self._answers[self._number] = peer, answered
             self._send(peer, Probe(self._number, fill))
         await answered
         return self._clock() - started_s

@@ -23,7 +23,7 @@ from manyhands.store.fetched import read_range
 from manyhands.store.hub import origin_of
 from manyhands.store.safetensors_header import header_bytes
 from manyhands.store.small_files import small_files
-from manyhands.store.weight_files import INDEX
+from manyhands.store.weight_files import INDEX, SINGLE
 
 HASHED_AT_A_TIME = 1 << 26
 """So many bytes are hashed between two looks at what else the disk is asked for."""
@@ -80,7 +80,11 @@ class WholeFolder:
             left -= self._hash_some(left)
         if self._due:
             return False
-        self._table = PieceTable(Manifest(self.model, self._piece_bytes, tuple(self._hashed)))
+        try:
+            manifest = Manifest(self.model, self._piece_bytes, tuple(self._hashed))
+        except ValueError as error:  # names that others could not write, say
+            raise CheckpointError(f"{self._folder} cannot be given to others: {error}") from error
+        self._table = PieceTable(manifest)
         return True
 
     @property
@@ -106,10 +110,10 @@ class WholeFolder:
 
     def _files(self) -> list[tuple[str, int, int]]:
         """The files to give, those that say what the model is before the weights."""
-        small = [name for name in small_files(self._folder) if may_be_named(name)]
-        if (self._folder / INDEX).exists() and len(self._weights) > 1:
-            small.append(INDEX)
         try:
+            small = [name for name in small_files(self._folder) if may_be_named(name)]
+            if (self._folder / INDEX).exists() and SINGLE not in {w.name for w in self._weights}:
+                small.append(INDEX)
             sizes = ((name, (self._folder / name).stat().st_size) for name in small)
             found = [(name, size, size) for name, size in sizes]
             found += [
@@ -134,7 +138,10 @@ class WholeFolder:
         except OSError as error:
             raise CheckpointError(f"{self._folder / name} cannot be read: {error}") from error
         if len(self._digests) * self._piece_bytes >= size:
-            self._hashed.append(FileEntry(name, size, head, tuple(self._digests)))
+            try:
+                self._hashed.append(FileEntry(name, size, head, tuple(self._digests)))
+            except ValueError as error:
+                raise CheckpointError(f"{name} cannot be given to others: {error}") from error
             self._digests = []
             due.pop(0)
         return max(1, done)
