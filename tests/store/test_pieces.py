@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import pytest
 
@@ -85,3 +86,18 @@ def test_a_file_that_went_away_or_was_cut_is_said(source):
         shelf.read(last, 0, 1)
     with pytest.raises(CheckpointError, match="cannot be read"):
         late.prepare()
+
+
+def test_one_weights_file_that_an_index_names_is_given_with_it(tmp_path):
+    folder = tiny.make("llama", tmp_path / "little")
+    single = folder / "model.safetensors"
+    names = Checkpoint.open(folder).weight_files()
+    assert [file.name for file in names] == [single.name]
+    part = "model-00001-of-00001.safetensors"
+    with single.open("rb") as stream:
+        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+    single.rename(folder / part)
+    index = {"weight_map": {name: part for name in header if name != "__metadata__"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    given = {file.name for file in prepared(folder).manifest.files}
+    assert {part, "model.safetensors.index.json"} <= given
