@@ -121,7 +121,11 @@ async def test_a_process_killed_at_any_token_changes_nothing(
 
 @needs_stop
 @pytest.mark.parametrize(
-    ("model", "engine", "places"), [(STORYTELLER, "numpy", (0, 1, 2)), ("qwen3", "torch", (1,))]
+    ("model", "engine", "places"),
+    [
+        (STORYTELLER, "numpy", (0, 1, 2)),
+        pytest.param("qwen3", "torch", (1,), marks=pytest.mark.slow),
+    ],
 )
 async def test_a_frozen_process_changes_nothing_nor_does_it_when_it_goes_on(
     model, engine, places, opened, tmp_path
