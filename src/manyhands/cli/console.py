@@ -114,19 +114,26 @@ def run_plain(work: Callable[[], None], *, as_json: bool, verbose: bool) -> None
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     _any_text()
+    failure: ManyhandsError | None = None
+    code = 0
     try:
         with _ended_by_signals():
             work()
     except* ManyhandsError as group:
-        fail(first_of(group), as_json=as_json)
+        failure = first_of(group)
     except* KeyboardInterrupt:
-        raise SystemExit(INTERRUPTED) from None
+        code = INTERRUPTED
     except* BrokenPipeError:
         # whoever read us has gone; Python would complain once more while it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(1) from None
+        code = 1
     finally:
         clear_all()  # a second Ctrl-C has cut short what cleans up
+    # not within except*: early versions of Python 3.11 make a group of what is raised there
+    if failure is not None and not code:
+        fail(failure, as_json=as_json)
+    if code:
+        raise SystemExit(code)
 
 
 def _any_text() -> None:
