@@ -48,10 +48,10 @@ def found(request, tmp_path_factory):
     """(case, source, what was found, the folder written with it, and without)."""
     place = tmp_path_factory.mktemp(request.param)
     source = made_thin(place / "plain", request.param)
-    thin = thin_matrices_of(source, "int4", BUDGET, TOKENS, lambda _: None)
-    convert(source, "int4", place / "thin", lambda _: None, thin)
-    convert(source, "int4", place / "int4", lambda _: None)
-    return request.param, source, thin, *(Checkpoint.open(place / f) for f in ("thin", "int4"))
+    thin = thin_matrices_of(source, "int8", BUDGET, TOKENS, lambda _: None)
+    convert(source, "int8", place / "thin", lambda _: None, thin)
+    convert(source, "int8", place / "int8", lambda _: None)
+    return request.param, source, thin, *(Checkpoint.open(place / f) for f in ("thin", "int8"))
 
 
 def test_it_is_chosen_for_those_matrices_and_no_others(found):
@@ -110,7 +110,7 @@ def test_both_engines_run_it_near_its_numbers_in_float32_and_by_rows(found, engi
         ({"3.down": 0}, "must be a whole number"),
         ({"0.tokens": 4}, "gives rank 4 to 0.tokens"),
         ({"9.nothing": 4}, "9.nothing, which is no matrix"),
-        ({"3.down": 5}, "do not belong together"),
+        ({"3.down": 17}, "do not belong together"),
         ({}, "is missing"),
     ],
 )

@@ -1,14 +1,17 @@
 """A model folder on disk: what model it is, and which byte range of which file holds which tensor.
 
-Reads `config.json` and safetensors headers when opened, afterwards only the bytes asked for; no
-file stays open in between. Knows nothing of engines, devices or where the folder came from.
+Reads `config.json` and safetensors headers when opened, afterwards only the bytes asked for. A file
+of our own layout is shown where it lies (mapped), not copied; no other stays open in between. Knows
+nothing of engines, devices or where the folder came from.
 """
 
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping
+from io import FileIO
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -28,7 +31,7 @@ from manyhands.store.safetensors_header import Place
 from manyhands.store.sentence_form import SentenceForm, applied, read_sentence_form
 from manyhands.store.stacked_experts import unstacked
 from manyhands.store.stored_checks import check_dtype, check_shape
-from manyhands.store.weight_files import find_tensors, model_folder
+from manyhands.store.weight_files import find_tensors, is_own, model_folder
 
 PAGE_BYTES = 4096
 """The least that is read of a tensor at a place."""
@@ -85,6 +88,7 @@ class Checkpoint:
         self.bytes_read = 0
         self._places = places = unstacked(self.spec, _as_with_head(places, self.spec))
         # a span may be loaded long after: other weights by then would speak another text
+        self._maps: dict[Path, mmap.mmap] = {}
         self._stamps = {file: _stamp(file) for file in {place.file for place in places.values()}}
 
     @classmethod
@@ -156,7 +160,9 @@ class Checkpoint:
         return is_mask or name.endswith(_HARMLESS)
 
     def read(self, source: TensorSource) -> StoredTensor:
-        """One tensor in a fresh read-only buffer: exactly its bytes are read, of `rows` only those.
+        """One tensor in a read-only buffer: exactly its bytes are read, of `rows` only those.
+
+        Of our own layout the buffer is the file itself.
 
         Raises CheckpointError (missing, of another shape, file changed), NotServed for a layout of
         several tensors: ask for each of its `stored_parts`.
@@ -331,8 +337,6 @@ class Checkpoint:
         here, at = self.fetched, place.first + first
         if here is not None and not here.holds(place.file.name, at, place.first + last):
             raise CheckpointError(f"{place.file}: bytes from {at} on are not fetched yet")
-        buffer = np.empty(last - first, np.uint8).data
-        filled = 0
         try:
             with place.file.open("rb", buffering=0) as stream:
                 if here is None and _stamp(stream.fileno()) != self._stamps[place.file]:
@@ -340,16 +344,32 @@ class Checkpoint:
                         f"{place.file} was changed after it was opened; start again to use it as "
                         "it is now"
                     )
-                stream.seek(place.first + first)
-                while filled < len(buffer):
-                    got = stream.readinto(buffer[filled:])
-                    if not got:
-                        raise CheckpointError(f"{place.file} ends too early; download it again")
-                    filled += got
+                if is_own(place.file):
+                    bytes_there = self._shown(place.file, stream.fileno())[at : place.first + last]
+                else:
+                    bytes_there = _read(stream, at, last - first)
         except OSError as error:
             raise CheckpointError(f"{place.file} cannot be read: {error.strerror}") from error
-        self.bytes_read += filled
-        return buffer.toreadonly()
+        if len(bytes_there) < last - first:
+            raise CheckpointError(f"{place.file} ends too early; download it again")
+        self.bytes_read += last - first
+        return bytes_there
+
+    def _shown(self, file: Path, descriptor: int) -> memoryview:
+        """A whole file as memory, as long as somebody holds a part of it."""
+        if file not in self._maps:
+            self._maps[file] = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+        return memoryview(self._maps[file])
+
+
+def _read(stream: FileIO, at: int, count: int) -> memoryview:
+    """`count` bytes from `at` on, fewer where the file ends."""
+    buffer = np.empty(count, np.uint8).data
+    stream.seek(at)
+    filled = 0
+    while filled < count and (got := stream.readinto(buffer[filled:])):
+        filled += got
+    return buffer[:filled].toreadonly()
 
 
 def _spec(config: dict[str, Any], places: dict[str, Place], otherwise: SpecOf | None) -> ModelSpec:
