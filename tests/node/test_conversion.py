@@ -19,7 +19,7 @@ from manyhands.codec.weight_blocks import dequantise, quantise
 from manyhands.domain.model_spec import LayerSpec, ModuleSpec
 from manyhands.domain.settings import Settings
 from manyhands.domain.stored_parts import stored_parts
-from manyhands.domain.weight_format import bytes_per_number, weight_format
+from manyhands.domain.weight_format import weight_format
 from manyhands.engine.block_weights import read_panels
 from manyhands.engine.compiled import new_crew
 from manyhands.errors import CheckpointError, NotServed
@@ -106,7 +106,7 @@ def test_memory_and_disk_take_what_is_counted(folders, case):
         spec, span = made.spec, made.spec.span
         for load in LOADS.values():
             held = load(spec, span, made.read, kv_bytes=1 << 20, threads=1).weight_bytes
-            cost = Cost(bytes_per_weight=bytes_per_number(spec, 4.0))
+            cost = Cost(bytes_per_weight=4.0)
             assert held == pytest.approx(weight_bytes(spec, span, cost), rel=0.02)  # panels of 16
         assert held >= 0.98 * made.stored_bytes(span)
         assert made.stored_bytes(span) < {"int8": 0.4, "int4": 0.32}[form] * plain.stored_bytes(

@@ -10,7 +10,6 @@ from safetensors.numpy import load_file, save_file
 import tiny
 from converted_cases import cosines, dequantised
 from engine_cases import LOADS, session
-from manyhands.domain.weight_format import bytes_per_number
 from manyhands.engine.engine import Chunk
 from manyhands.engine.weights import read_float32
 from manyhands.errors import CheckpointError, UserError
@@ -98,7 +97,7 @@ def test_both_engines_run_it_near_its_numbers_in_float32_and_by_rows(found, engi
     rows = tuple(range(33))
     batch = [Chunk(session(2), 0, text[:5], None, (0,)), Chunk(session(1), 0, text, None, rows)]
     np.testing.assert_array_equal(model.step(batch)[1].hidden, got.hidden)
-    counted = Cost(bytes_per_weight=bytes_per_number(made.spec, 4.0))
+    counted = Cost(bytes_per_weight=4.0)
     held = weight_bytes(made.spec, made.spec.span, counted)
     assert model.weight_bytes == pytest.approx(held, rel=0.1)  # panels of 16 rows
 

@@ -21,7 +21,7 @@ from manyhands.domain.device import Device, Link
 from manyhands.domain.ids import PeerId, short
 from manyhands.domain.model_spec import ModelSpec
 from manyhands.domain.swarm import PeerRecord, Swarm
-from manyhands.domain.weight_format import INTEGER_FORMATS, bytes_per_number, weight_format
+from manyhands.domain.weight_format import INTEGER_FORMATS, weight_format
 from manyhands.engine.choice import choose, spec_of
 from manyhands.engine.measure import Measured, names
 from manyhands.engine.remembered import measured_here
@@ -131,7 +131,7 @@ def _stored(folder: Path, options: PlanOptions, measured: Measured) -> Wanted:
     if stored is not None:
         if options.form not in ("auto", stored):
             raise UserError(f"{folder} is stored in {stored}; leave --format out")
-        return Wanted(folder.resolve().name, spec, stored, bytes_per_number(spec, 2.0))
+        return Wanted(folder.resolve().name, spec, stored, 4.0)
     if options.form == "auto":
         _, form = names(choose(measured.engine, "auto", None, spec, checkpoint.read))
     else:

@@ -11,13 +11,13 @@ from dataclasses import replace
 
 from manyhands.domain.device import Device
 from manyhands.domain.ids import ModelId, short
-from manyhands.domain.sizes import span_elements
 from manyhands.domain.span import Span
 from manyhands.domain.swarm import Holding
 from manyhands.engine.compute import Compute
 from manyhands.engine.engine import Engine
 from manyhands.errors import NotServed, ResourceError
 from manyhands.node.model import Model
+from manyhands.plan.cost import Cost, weight_bytes
 
 
 class Holdings:
@@ -73,7 +73,7 @@ class Holdings:
             is_stored = any(stored.covers(span) for stored in known.stored)
             if not is_stored and known.fetch is None:
                 raise NotServed(f"span {span} of model {short(model)} is not on this peer's disk")
-            need = round(span_elements(known.spec, span) * known.bytes_per_weight)
+            need = weight_bytes(known.spec, span, Cost(known.bytes_per_weight))
             if need > self.room_bytes():
                 raise ResourceError(
                     f"span {span} of model {short(model)} needs {need} bytes, {self.room_bytes()} "

@@ -8,10 +8,7 @@ nothing of engines, devices or where the folder came from.
 from __future__ import annotations
 
 import hashlib
-import mmap
-import os
 from collections.abc import Callable, Iterator, Mapping
-from io import FileIO
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -31,7 +28,8 @@ from manyhands.store.safetensors_header import Place
 from manyhands.store.sentence_form import SentenceForm, applied, read_sentence_form
 from manyhands.store.stacked_experts import unstacked
 from manyhands.store.stored_checks import check_dtype, check_shape
-from manyhands.store.weight_files import find_tensors, is_own, model_folder
+from manyhands.store.weight_bytes import WeightBytes
+from manyhands.store.weight_files import find_tensors, model_folder
 
 PAGE_BYTES = 4096
 """The least that is read of a tensor at a place."""
@@ -87,9 +85,7 @@ class Checkpoint:
             self.spec = applied(self.spec, self.sentence_form)
         self.bytes_read = 0
         self._places = places = unstacked(self.spec, _as_with_head(places, self.spec))
-        # a span may be loaded long after: other weights by then would speak another text
-        self._maps: dict[Path, mmap.mmap] = {}
-        self._stamps = {file: _stamp(file) for file in {place.file for place in places.values()}}
+        self._files = WeightBytes({place.file for place in places.values()})
 
     @classmethod
     def open(cls, folder: Path | str, otherwise: SpecOf | None = None) -> Checkpoint:
@@ -174,7 +170,7 @@ class Checkpoint:
         place = self._place(source.names[0])
         check_shape(source, source.names[0], place)
         if source.layout != "rows":
-            return StoredTensor(place.dtype, place.shape, self._bytes(place, 0, None))
+            return StoredTensor(place.dtype, place.shape, self._bytes(place, 0, None, is_kept=True))
         return StoredTensor(place.dtype, source.shape, self._rows(place, source))
 
     def _rows(self, place: Place, source: TensorSource) -> memoryview:
@@ -182,7 +178,7 @@ class Checkpoint:
         row_bytes = (place.last - place.first) // max(1, place.shape[0])
         first, last, of = (row_bytes * rows for rows in (source.first, source.last, source.of))
         if source.runs == 1:
-            return self._bytes(place, first, last)
+            return self._bytes(place, first, last, is_kept=True)
         taken = np.empty((source.runs, last - first), np.uint8)
         for run in range(source.runs):
             taken[run] = np.frombuffer(
@@ -331,45 +327,19 @@ class Checkpoint:
             )
         return place
 
-    def _bytes(self, place: Place, first: int, last: int | None) -> memoryview:
+    def _bytes(
+        self, place: Place, first: int, last: int | None, *, is_kept: bool = False
+    ) -> memoryview:
         """Bytes [first, last) of a tensor; every read of weights goes through here."""
         last = place.last - place.first if last is None else last
         here, at = self.fetched, place.first + first
         if here is not None and not here.holds(place.file.name, at, place.first + last):
             raise CheckpointError(f"{place.file}: bytes from {at} on are not fetched yet")
-        try:
-            with place.file.open("rb", buffering=0) as stream:
-                if here is None and _stamp(stream.fileno()) != self._stamps[place.file]:
-                    raise CheckpointError(
-                        f"{place.file} was changed after it was opened; start again to use it as "
-                        "it is now"
-                    )
-                if is_own(place.file):
-                    bytes_there = self._shown(place.file, stream.fileno())[at : place.first + last]
-                else:
-                    bytes_there = _read(stream, at, last - first)
-        except OSError as error:
-            raise CheckpointError(f"{place.file} cannot be read: {error.strerror}") from error
-        if len(bytes_there) < last - first:
-            raise CheckpointError(f"{place.file} ends too early; download it again")
+        found = self._files.read(
+            place.file, at, place.first + last, is_kept=is_kept, is_growing=here is not None
+        )
         self.bytes_read += last - first
-        return bytes_there
-
-    def _shown(self, file: Path, descriptor: int) -> memoryview:
-        """A whole file as memory, as long as somebody holds a part of it."""
-        if file not in self._maps:
-            self._maps[file] = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-        return memoryview(self._maps[file])
-
-
-def _read(stream: FileIO, at: int, count: int) -> memoryview:
-    """`count` bytes from `at` on, fewer where the file ends."""
-    buffer = np.empty(count, np.uint8).data
-    stream.seek(at)
-    filled = 0
-    while filled < count and (got := stream.readinto(buffer[filled:])):
-        filled += got
-    return buffer[:filled].toreadonly()
+        return found
 
 
 def _spec(config: dict[str, Any], places: dict[str, Place], otherwise: SpecOf | None) -> ModelSpec:
@@ -405,15 +375,6 @@ def _sampled(size: int, every: int) -> Iterator[tuple[int, int]]:
         yield first, min(first + piece, size)
     if every > PAGE_BYTES:
         yield max(0, size - PAGE_BYTES), size
-
-
-def _stamp(file: Path | int) -> tuple[int, int, int]:
-    """What changes when somebody writes a file anew."""
-    try:
-        told = os.stat(file)
-    except OSError as error:
-        raise CheckpointError(f"{file} cannot be read: {error.strerror}") from error
-    return told.st_mtime_ns, told.st_size, told.st_ino
 
 
 def _parts(name: str) -> list[str]:
