@@ -21,6 +21,7 @@ SLOW = {
     "decode": (*ONE_ROUND, "--prompt", "8", "--forms", "int4"),
     "two_peers": ONE_ROUND,
     "predictions": ("--peers", "1", "--runs", "1", "--tokens", "4"),
+    "seventy": ("--blocks", "8", "--peers", "3", "--memory", "2MB", "--runs", "1", "--one"),
     "pieces": ("--rounds", "1", "--layers", "1", "--rates", "0"),
     "measure": ("--turns", "1", "--rounds", "1", "--models", "443M", "--cases", "torch:bf16"),
 }
