@@ -221,8 +221,8 @@ def main(arguments: list[str], show: Callable[[str], None] = print) -> None:
     parser.add_argument("--small", action="store_true", help="a toy model: tries the script only")
     chosen = parser.parse_args(arguments)
     show(
-        "| model | most resident | off the plan at the median (most) | predicted, tok/s | measured, tok/s | off at the "
-        "median | texts | machine |\n|" + "---|" * 8
+        "| model | most resident | off the plan at the median (most) | predicted, tok/s "
+        "| measured, tok/s | off at the median | texts | machine |\n|" + "---|" * 8
     )
     with tempfile.TemporaryDirectory() as folder:
         invent(Path(folder) / "model", chosen.blocks, chosen.small)
