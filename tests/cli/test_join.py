@@ -168,17 +168,19 @@ async def test_a_share_that_does_not_fit_is_refused_before_it_is_loaded(folder, 
     async with founding(tmp_path / "founder", small(folder)) as swarm:
         words = (swarm.door, "--model", folder, "--invite", swarm.founder.invite().text)
         home = tmp_path / "home"
-        code, name, said = await refused(home, *words, "--span", f"0:{LAYERS}", "--memory", "1M")
+        code, name, said = await refused(
+            home, *words, "--span", f"0:{LAYERS}", "--max-memory", "1M"
+        )
         assert (code, name) == (3, "resource")
         assert "layers 0:" in said
         assert "would fit" in said
-        code, name, said = await refused(home, *words, "--memory", "1k")
+        code, name, said = await refused(home, *words, "--max-memory", "1k")
         assert (code, name) == (3, "resource")
         assert "not one layer of little fits" in said
         code, _, said = await refused(home, *words, "--span", "0:99")
         assert code == 2
         assert f"0:{LAYERS}" in said
-        async with joining(home, *words, "--memory", "1M") as one:  # as much as fits
+        async with joining(home, *words, "--max-memory", "1M") as one:  # as much as fits
             ready = await one.event("ready")
             assert 0 < ready["last"] < LAYERS
             await one.told(signal.SIGINT)

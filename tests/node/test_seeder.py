@@ -11,6 +11,7 @@ import tiny
 from manyhands.domain.ids import ModelId
 from manyhands.domain.manifest import ManifestId, PieceRun
 from manyhands.domain.messages import AskBlock, AskPieces, Block, ManifestTold, NotGiven, PiecesHad
+from manyhands.node.allowance import Allowance
 from manyhands.node.seeder import BUSY, MOST_ASKED, READ_AT_A_TIME, Seeder
 from manyhands.sim.virtual_loop import run_virtual
 from node_cases import ANNA, BEN, RecordingLinks
@@ -27,7 +28,9 @@ class House:
 
     def __init__(self, shelf) -> None:
         self.links = RecordingLinks()
-        self.seeder = Seeder(DiskOfTime(), self.links.send)
+        self.seeder = Seeder(
+            DiskOfTime(), self.links.send, Allowance(asyncio.get_running_loop().time)
+        )
         self.shelf = shelf
         self.seeder.offer(shelf)
 

@@ -115,6 +115,11 @@ class LivePeer:
                 await thread.run(on_start)
         self.node.add(model)
 
+    async def in_each_thread(self, work: Callable[[], None]) -> None:
+        """Run something in each of its threads, before what they are given later."""
+        for thread in self._threads:
+            await thread.run(work)
+
     async def run(self, renewal: Renewal | None = None) -> None:
         """Run until cancelled: farewells are said, threads and memories freed on the way out."""
         try:

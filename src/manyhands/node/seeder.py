@@ -24,6 +24,7 @@ from manyhands.domain.messages import (
 )
 from manyhands.engine.compute import Compute
 from manyhands.errors import ManyhandsError, MemoryFull, NotServed
+from manyhands.node.allowance import Allowance
 from manyhands.store.pieces import Shelf
 
 log = logging.getLogger(__name__)
@@ -44,8 +45,10 @@ _Read = tuple[PeerId, list[AskBlock], list[bytes]]
 class Seeder:
     """Use: `offer` shelves, hand it messages, keep `run` running."""
 
-    def __init__(self, disk: Compute, send: Send) -> None:
-        self._disk, self._send = disk, send
+    def __init__(self, disk: Compute, send: Send, allowance: Allowance) -> None:
+        self._disk, self._send, self._allowance = disk, send, allowance
+        self._gives = asyncio.Event()
+        self._gives.set()
         self._shelves: dict[ModelId, Shelf] = {}
         self._known: dict[ManifestId, Shelf] = {}
         self._names: dict[ModelId, ManifestId] = {}
@@ -77,6 +80,14 @@ class Seeder:
                 why = MemoryFull(f"{MOST_ASKED} questions wait already; ask fewer at a time")
                 self._refuse(source, message.manifest, why)
 
+    def pause(self) -> None:
+        """Read and send nothing until `resume`; who asks waits, or asks others."""
+        self._gives.clear()
+
+    def resume(self) -> None:
+        """Go on with what was asked."""
+        self._gives.set()
+
     def link_lost(self, peer: PeerId) -> None:
         """Nobody waits there any more."""
         self._asked.pop(peer, None)
@@ -91,6 +102,7 @@ class Seeder:
                 await self._something.wait()
                 self._something.clear()
                 while self._asked or self._wanting:
+                    await self._gives.wait()
                     await self._read_some()
                     await self._prepare_some()
 
@@ -109,6 +121,8 @@ class Seeder:
         while True:
             source, some, read = await self._read.get()
             for one, data in zip(some, read, strict=True):
+                await self._gives.wait()
+                await self._allowance.to_send()
                 self._send(source, Block(one.manifest, one.piece, one.first, data))
                 self.given_bytes += len(data)
                 await asyncio.sleep(0)
