@@ -72,12 +72,19 @@ async def join(console: Console, options: JoinOptions, settings: Settings) -> No
         with Home.standard() as home, sparing.group():
             async with asyncio.TaskGroup() as tasks:
                 working = tasks.create_task(visit.work(home, doors, invite))
-                if options.with_parent:
-                    tasks.create_task(end_with_parent(asked))
+                parent_ended = asyncio.Event()
+
+                async def watch_parent() -> None:
+                    await end_with_parent(parent_ended)
+                    asked.set()
+
+                watching = [tasks.create_task(watch_parent())] if options.with_parent else []
                 await asked.wait()
                 console.say("leaving: running answers go on with the others")
-                await visit.leave()
-                working.cancel()
+                if not parent_ended.is_set():  # else there is nobody to answer
+                    await visit.leave()
+                for task in (working, *watching):
+                    task.cancel()
             console.event("left")
 
 

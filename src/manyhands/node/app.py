@@ -194,6 +194,16 @@ class Node:
         self.seeder.resume()
         self.directory.announce()
 
+    def woke(self, unseen_s: float) -> None:
+        """The machine slept, `unseen_s` of it while our clock stood still: begin anew with others.
+
+        Every connection is made again, and sessions whose owners were not heard of for their
+        lease, the sleep counted, are freed; of what is left the owners judge by its digest.
+        """
+        self.worker.slept(unseen_s)
+        self.peers.redial()
+        self.directory.announce()
+
     def message(self, source: PeerId, message: Message, done: Callable[[], None]) -> None:
         """Give a message to the role it is for."""
         match message:

@@ -23,6 +23,7 @@ from manyhands.errors import DeadlinePassed, ManyhandsError
 from manyhands.net.tcp import TcpTransport
 from manyhands.node.app import Node, Outside
 from manyhands.node.model import Model
+from manyhands.node.waking import Waking
 from manyhands.plan.share import gaps, held_layers
 from manyhands.store.hub import Hub
 from manyhands.trust.certificate import Membership
@@ -125,6 +126,8 @@ class LivePeer:
         try:
             async with asyncio.TaskGroup() as roles:
                 roles.create_task(self.node.run())
+                clock = asyncio.get_running_loop().time
+                roles.create_task(Waking(self.node, clock, wall_clock).run())
                 if renewal is not None:
                     roles.create_task(self._renew(renewal))
         finally:

@@ -72,8 +72,7 @@ class Peers:
         self._greeting: Counter[PeerId] = Counter()  # accepted connections that said no Hello yet
         self._tasks: asyncio.TaskGroup | None = None
         self._early: deque[asyncio._CoroutineLike[None]] = deque()
-        self._is_over = False
-        self._watched_s = clock()
+        self._is_over, self._watched_s = False, clock()
 
     async def listen(self) -> str:
         """Take connections; returns our address."""
@@ -91,6 +90,11 @@ class Peers:
                     self._watch()
             finally:
                 self._tasks, self._is_over = None, True
+
+    def redial(self) -> None:
+        """End every connection without a word: who is on the other side may not be any more."""
+        for connection in [one.connection for one in self._channels.values() if one.connection]:
+            connection.close()
 
     async def close(self) -> None:
         """Say goodbye on every connection and close."""

@@ -122,6 +122,11 @@ class Worker:
         """Take everything again."""
         self._paused, self._finishes = None, False
 
+    def slept(self, unseen_s: float) -> None:
+        """Time passed that our clock does not show: leases have run on."""
+        for memory in self._memories.all():
+            memory.heard_s -= unseen_s
+
     def of_others(self) -> list[StageMemory]:
         """The memories here of sessions that other peers opened."""
         return [memory for memory in self._memories.all() if memory.owner != self._me]
