@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import signal
@@ -15,7 +14,6 @@ import pytest
 from manyhands.domain.ids import PeerId
 from manyhands.domain.settings import Settings
 from manyhands.domain.span import Span
-from manyhands.launch.local import LocalPeer
 from manyhands.node.opened import open_model
 from manyhands.store.builtin import STORYTELLER, folder_of
 from process_house import GREEDY, Judge, ProcessHouse, house, name_of, newest, spoken, until

@@ -9,7 +9,7 @@ from pathlib import Path
 from manyhands.cli.choosing import choose_door
 from manyhands.cli.console import Console, end_with_parent, until_signal
 from manyhands.cli.gauging import gauge
-from manyhands.cli.limits import NO_LIMITS, LimitOptions, Sparing
+from manyhands.cli.limits import NO_LIMITS, LimitOptions, Sparing, follow_sleep
 from manyhands.cli.loading import Fetch, shown_loading
 from manyhands.cli.words import (
     as_size,
@@ -125,6 +125,7 @@ class _Visit:
             await joining.peer.node.started()
             self._giving = self._sparing.giving(joining.peer, console)
             tasks.create_task(self._giving.run())
+            tasks.create_task(follow_sleep(self._giving))
             tasks.create_task(joining.work())
             if is_guest:
                 tasks.create_task(_end_of_visit(console, entered.membership))

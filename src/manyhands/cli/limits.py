@@ -16,7 +16,7 @@ from manyhands.domain.admission import RunningModel
 from manyhands.domain.giving import TOLD, Hours, Limits, Pause
 from manyhands.domain.weight_format import INTEGER_FORMATS
 from manyhands.errors import UserError
-from manyhands.machine import priority
+from manyhands.machine import priority, sleep
 from manyhands.machine.idleness import Source, find_source
 from manyhands.machine.surroundings import surroundings
 from manyhands.node.giving import Giving
@@ -83,6 +83,12 @@ def read_share(text: str) -> float:
     return float(found[1]) / 100
 
 
+async def follow_sleep(giving: Giving) -> None:
+    """Tell it of the machine's sleep, as far as the system does."""
+    async for is_asleep in sleep.announced():
+        giving.sleep(is_asleep=is_asleep)
+
+
 class Sparing:
     """The limits of one `hands join`, on this machine. Raises what cannot be read, at once."""
 
@@ -93,6 +99,8 @@ class Sparing:
         self._source: Source | None = None
         if self.limits.when == "idle":
             self._source = find_source(typed.idle_from)
+        elif typed.idle_from is not None:
+            raise UserError("--idle-from tells when nobody is here: it is for --when idle")
         self._cores = os.cpu_count() or 1
 
     def threads(self, wanted: RunningModel, asked: int | None) -> int | None:

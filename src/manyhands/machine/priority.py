@@ -16,8 +16,8 @@ from pathlib import Path
 import psutil
 
 LOWEST = 19
-_GROUP = Path("/proc/self/autogroup")
-_GROUPS_MATTER = Path("/proc/sys/kernel/sched_autogroup_enabled")
+GROUP = Path("/proc/self/autogroup")
+GROUPS_MATTER = Path("/proc/sys/kernel/sched_autogroup_enabled")
 
 
 def lower() -> None:
@@ -32,35 +32,35 @@ def lower() -> None:
 
 
 @contextlib.contextmanager
-def lowered_group() -> Iterator[None]:
+def lowered_group(group: Path = GROUP, matters: Path = GROUPS_MATTER) -> Iterator[None]:
     """Meanwhile the terminal this runs in yields to others.
 
     Linux shares processors out among sessions first (autogroup), each terminal being one, then
     among the threads of each: without this a thread that yields to its own terminal yields to
     nobody else. No word where the kernel does not do so.
     """
-    before = _group_nice()
-    if before is None or not _set_group_nice(LOWEST):
+    before = _nice_of(group, matters)
+    if before is None or not _set_nice(group, LOWEST):
         yield
         return
     try:
         yield
     finally:
-        _set_group_nice(before)
+        _set_nice(group, before)
 
 
-def _group_nice() -> int | None:
+def _nice_of(group: Path, matters: Path) -> int | None:
     try:
-        if _GROUPS_MATTER.read_text().strip() != "1":
+        if matters.read_text().strip() != "1":
             return None
-        return int(_GROUP.read_text().rpartition("nice")[2])
+        return int(group.read_text().rpartition("nice")[2])
     except (OSError, ValueError):
         return None
 
 
-def _set_group_nice(nice: int) -> bool:
+def _set_nice(group: Path, nice: int) -> bool:
     try:
-        _GROUP.write_text(str(nice))
+        group.write_text(str(nice))
     except OSError:
         return False
     return True

@@ -37,16 +37,22 @@ class Giving:
     def __init__(self, node: Node, limits: Limits, look: Look, told: Told) -> None:
         self._node, self._limits = node, limits
         self._look, self._told = look, told
-        self._is_leaving = False
+        self._is_leaving = self._is_asleep = False
         self._progress: dict[Key, tuple[int, float]] = {}
 
     async def run(self) -> None:
         """Follow the machine until cancelled, or until it leaves."""
         while not self._is_leaving:
             seen = await self._look()
-            if not self._is_leaving:
+            if not self._is_leaving and not self._is_asleep:
                 self._follow(pause(self._limits, seen, self._node.paused))
             await asyncio.sleep(LOOK_EVERY_S)
+
+    def sleep(self, *, is_asleep: bool) -> None:
+        """The machine is about to sleep: there is a moment to say so; or it has woken."""
+        self._is_asleep = is_asleep
+        if is_asleep and not self._is_leaving:
+            self._follow("asleep")
 
     async def leave(self, told_of_wait: Callable[[int], None]) -> None:
         """Take nothing new; return once the others have taken over what is under way here.
