@@ -216,6 +216,7 @@ async def slowed(
                 after = asked.tokens if asked else 0
                 rate = (after - before) / (time.perf_counter() - start)
                 told.setdefault(way, []).append((seconds, late_s, rate))
+                print(number, way, seconds, late_s, rate, file=sys.stderr)
             if way == "only when idle":
                 await asyncio.sleep(IDLE_AFTER_S + 1)
     return told
@@ -231,6 +232,7 @@ async def stops(count: int, asked: Asked) -> list[float]:
             asked.typed.touch()
             await asyncio.sleep(IDLE_AFTER_S * 0.8)
             found.append(max(0.0, asked.last_s - start))
+            print(found[-1], file=sys.stderr)
     return found
 
 

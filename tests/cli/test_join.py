@@ -186,6 +186,35 @@ async def test_a_share_that_does_not_fit_is_refused_before_it_is_loaded(folder, 
             await one.told(signal.SIGINT)
 
 
+async def test_limits_that_cannot_be_kept_are_told_before_anybody_is_asked(tmp_path):
+    for words, said in (
+        (("--when", "away"), "always or idle"),
+        (("--hours", "7-7"), "as 22-07"),
+        (("--max-cpu", "150%"), "as 50%"),
+        (("--when", "idle", "--idle-from", f"file:{tmp_path / 'no'}"), "cannot be read here"),
+    ):
+        code, _, message = await refused(tmp_path, "127.0.0.1:9", "--invite", INVITE, *words)
+        assert code == 2
+        assert said in message
+
+
+async def test_a_device_whose_user_is_there_joins_and_gives_nothing_yet(folder, tmp_path):
+    typed = tmp_path / "typed"
+    typed.touch()
+    async with founding(tmp_path / "founder", small(folder)) as swarm:
+        words = (swarm.door, "--model", folder, "--invite", swarm.founder.invite().text)
+        idle = ("--when", "idle", "--idle-from", f"file:{typed}", "--idle-after", "60s")
+        limits = ("--max-cpu", "50%", "--max-upload", "5M", "--max-memory", "1G")
+        async with joining(tmp_path / "home", *words, *idle, *limits) as one:
+            assert (await one.event("paused"))["why"] == "user"
+            ready = await one.event("ready")
+            record = swarm.node.directory.swarm.peers[ready["peer"]]
+            assert record.paused == "user"
+            os.utime(typed, (1, 1))
+            await one.event("giving")
+            await one.told(signal.SIGINT)
+
+
 async def test_other_weights_are_the_users_error(folder, tmp_path):
     other = tiny.make("llama", tmp_path / "other", seed=1)
     async with founding(tmp_path / "founder", small(folder)) as swarm:

@@ -2,6 +2,7 @@
 
 import os
 import time
+from datetime import UTC, datetime
 
 from manyhands.machine.local_input import LocalInput, input_counts
 
@@ -35,7 +36,7 @@ def test_an_interrupt_is_an_input_and_time_without_one_is_idle(tmp_path):
 def test_the_terminal_that_was_used_last_counts(tmp_path):
     (tmp_path / "interrupts").write_text("           CPU0\n")
     (tmp_path / "pts").mkdir()
-    now_s = time.time()
+    now_s = datetime.now(UTC).timestamp()
     for name, used_s in {"pts/0": 500, "pts/1": 90, "tty1": 7000, "ttyS0": 1}.items():
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (now_s - used_s, now_s))

@@ -184,8 +184,9 @@ class Node:
         self.paused = why
         self.directory.announce()  # first, so that owners look for stand-ins elsewhere
         told = f"peer {short(self.peer)} gives nothing now: {TOLD[why]}"
-        self.worker.pause(PeerPaused(f"{told}; let another device join"), finishes=finishes)
-        self.seeder.pause()
+        paused = PeerPaused(f"{told}; let another device join")
+        self.worker.pause(paused, finishes=finishes)
+        self.seeder.pause(paused)
 
     def resume(self) -> None:
         """Give again, and say so."""

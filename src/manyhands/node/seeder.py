@@ -47,8 +47,7 @@ class Seeder:
 
     def __init__(self, disk: Compute, send: Send, allowance: Allowance) -> None:
         self._disk, self._send, self._allowance = disk, send, allowance
-        self._gives = asyncio.Event()
-        self._gives.set()
+        self._paused: ManyhandsError | None = None
         self._shelves: dict[ModelId, Shelf] = {}
         self._known: dict[ManifestId, Shelf] = {}
         self._names: dict[ModelId, ManifestId] = {}
@@ -68,7 +67,12 @@ class Seeder:
     def receive(self, source: PeerId, message: AskPieces | AskBlock) -> None:
         """Somebody asks."""
         if isinstance(message, AskPieces):
-            self._asked_pieces(source, message)
+            if self._paused is None:
+                self._asked_pieces(source, message)
+            else:
+                self._send(source, NotGiven(message.model, BUSY, str(self._paused)))
+        elif self._paused is not None:
+            self._refuse(source, message.manifest, self._paused)
         elif message.manifest not in self._known:
             self._refuse(source, message.manifest, NotServed("this manifest is not known here"))
         else:
@@ -80,13 +84,20 @@ class Seeder:
                 why = MemoryFull(f"{MOST_ASKED} questions wait already; ask fewer at a time")
                 self._refuse(source, message.manifest, why)
 
-    def pause(self) -> None:
-        """Read and send nothing until `resume`; who asks waits, or asks others."""
-        self._gives.clear()
+    def pause(self, why: ManyhandsError) -> None:
+        """Hash, read and send nothing until `resume`; who asks is told to ask others, or later."""
+        self._paused = why
+        for source, queue in self._asked.items():
+            self._refuse(source, queue[0].manifest, why)
+        for model, wanting in self._wanting.items():
+            for source in wanting:
+                self._send(source, NotGiven(model, BUSY, str(why)))
+        self._asked.clear()
+        self._wanting.clear()
 
     def resume(self) -> None:
-        """Go on with what was asked."""
-        self._gives.set()
+        """Answer again."""
+        self._paused = None
 
     def link_lost(self, peer: PeerId) -> None:
         """Nobody waits there any more."""
@@ -102,7 +113,6 @@ class Seeder:
                 await self._something.wait()
                 self._something.clear()
                 while self._asked or self._wanting:
-                    await self._gives.wait()
                     await self._read_some()
                     await self._prepare_some()
 
@@ -121,8 +131,9 @@ class Seeder:
         while True:
             source, some, read = await self._read.get()
             for one, data in zip(some, read, strict=True):
-                await self._gives.wait()
                 await self._allowance.to_send()
+                if self._paused is not None:
+                    break
                 self._send(source, Block(one.manifest, one.piece, one.first, data))
                 self.given_bytes += len(data)
                 await asyncio.sleep(0)
