@@ -1,14 +1,14 @@
 """A user's own work beside a peer that gives, and how soon giving stops at an input.
 
-    python benchmarks/giving.py [--rounds 5] [--work 2.0] [--stops 7]
+    python benchmarks/giving.py [--rounds 5] [--work 2.0] [--stops 7] [--layers 8]
 
 A process for each core does a fixed piece of work of some seconds (hashing and products of small
 matrices), and one that sleeps most of the time says how late it gets its turn. They take turns
 with nothing beside them, beside `hands join` processes that answer a session without end, as it is
 (low priority), with --full-priority, and with --when idle while somebody types; the owner of the
-sessions is this process. Each peer holds all of a random Llama of 443M parameters (the one of
-sides.py). Then, with nothing else at work, a file is touched in mid-answer as by an input, and the
-last token that comes is timed. Prints a markdown row each: medians over the rounds.
+sessions is this process. Each peer holds all of a random Llama (the one of sides.py, with fewer
+layers). Then, with nothing else at work, a file is touched in mid-answer as by an input, and the
+last token that comes is timed, and when the swarm is told. Prints a markdown row each: medians.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ PINGS_S = 0.02
 WAYS = {
     "low priority": ("--low-priority",),
     "full priority": ("--full-priority",),
-    "only when idle": ("--low-priority", "--when", "idle", "--idle-after", f"{IDLE_AFTER_S}s"),
+    "only when idle": ("--full-priority", "--when", "idle", "--idle-after", f"{IDLE_AFTER_S}s"),
 }
 
 
@@ -153,6 +153,13 @@ class Asked:
                     owner.close(session)
             await asyncio.sleep(0.1)
 
+    async def until_paused(self) -> None:
+        """Return once its record says so."""
+        directory = self._founding.node.directory
+        async with asyncio.timeout(READY_S):
+            while not any(record.paused for record in directory.swarm.peers.values()):
+                await directory.changed()
+
     async def until_more(self, count: int) -> None:
         """Return once so many more tokens came."""
         self._wanted = self.tokens + count
@@ -207,38 +214,37 @@ async def slowed(
                 asked = swarms.get(way)
                 if asked is not None:
                     await beside.enter_async_context(asked.asking())
-                    await asked.until_more(1)
                     if way == "only when idle":
                         beside.enter_context(typing(asked.typed))
-                        await asyncio.sleep(1.0)
+                    await asyncio.sleep(1.0)
                 before, start = asked.tokens if asked else 0, time.perf_counter()
                 seconds, late_s = await asyncio.to_thread(user.seconds)
                 after = asked.tokens if asked else 0
                 rate = (after - before) / (time.perf_counter() - start)
                 told.setdefault(way, []).append((seconds, late_s, rate))
-                print(number, way, seconds, late_s, rate, file=sys.stderr)
             if way == "only when idle":
                 await asyncio.sleep(IDLE_AFTER_S + 1)
     return told
 
 
-async def stops(count: int, asked: Asked) -> list[float]:
-    """Seconds from each input to the last token that came."""
+async def stops(count: int, asked: Asked) -> list[tuple[float, float]]:
+    """Seconds from each input to the last token that came, and until the swarm was told."""
     found = []
     async with asked.asking():
         for _ in range(count):
             await asked.until_more(2)
             start = time.perf_counter()
             asked.typed.touch()
-            await asyncio.sleep(IDLE_AFTER_S * 0.8)
-            found.append(max(0.0, asked.last_s - start))
-            print(found[-1], file=sys.stderr)
+            await asked.until_paused()
+            told_s = time.perf_counter() - start
+            await asyncio.sleep(IDLE_AFTER_S / 2)
+            found.append((max(0.0, asked.last_s - start), told_s))
     return found
 
 
 async def compare(chosen: argparse.Namespace, show: Callable[[str], None]) -> None:
     with tempfile.TemporaryDirectory() as made, tempfile.TemporaryDirectory() as homes:
-        build(Path(made), DTYPES["bf16"], chosen.small)
+        build(Path(made), DTYPES["bf16"], chosen.small, num_hidden_layers=chosen.layers)
         opened = open_model(made, SETTINGS, engine="torch", dtype="bf16")
         async with contextlib.AsyncExitStack() as stack:
             swarms = {
@@ -259,11 +265,13 @@ async def compare(chosen: argparse.Namespace, show: Callable[[str], None]) -> No
 
 
 def report(
-    told: dict[str, list[tuple[float, float, float]]], found: list[float], show: Callable
+    told: dict[str, list[tuple[float, float, float]]],
+    found: list[tuple[float, float]],
+    show: Callable[[str], None],
 ) -> None:
     show("| beside | work s | slower, median (range) | late ms | tokens/s meanwhile |")
     show("|---|---|---|---|---|")
-    alone = [seconds for seconds, _, _ in told["nothing"]]
+    alone = [seconds for seconds, _, _ in told.get("nothing", ())]
     for way, turns in told.items():
         took, late, rate = ([turn[part] for turn in turns] for part in range(3))
         slower = [100 * (one / other - 1) for one, other in zip(took, alone, strict=True)]
@@ -272,10 +280,11 @@ def report(
             f"({min(slower):.1f} to {max(slower):.1f}) | {1e3 * statistics.median(late):.2f} | "
             f"{statistics.median(rate):.2f} |"
         )
-    show(
-        f"\nfrom input to the last token: median {statistics.median(found):.2f} s, "
-        f"at most {max(found):.2f} s, of {len(found)}"
-    )
+    for what, times in zip(("the last token", "the swarm's being told"), zip(*found), strict=True):
+        show(
+            f"\nfrom input to {what}: median {statistics.median(times):.2f} s, at most "
+            f"{max(times):.2f} s, of {len(times)}"
+        )
 
 
 def main(arguments: list[str], show: Callable[[str], None] = print) -> None:
@@ -283,6 +292,7 @@ def main(arguments: list[str], show: Callable[[str], None] = print) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--work", type=float, default=2.0, help="seconds of the user's work")
     parser.add_argument("--stops", type=int, default=7)
+    parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--small", action="store_true", help="a toy model")
     parser.add_argument("--role", choices=["worker", "pinger"], help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
