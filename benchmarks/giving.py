@@ -280,7 +280,9 @@ def report(
             f"({min(slower):.1f} to {max(slower):.1f}) | {1e3 * statistics.median(late):.2f} | "
             f"{statistics.median(rate):.2f} |"
         )
-    for what, times in zip(("the last token", "the swarm's being told"), zip(*found), strict=True):
+    for what, times in zip(
+        ("the last token", "the swarm's being told"), zip(*found, strict=True), strict=True
+    ):
         show(
             f"\nfrom input to {what}: median {statistics.median(times):.2f} s, at most "
             f"{max(times):.2f} s, of {len(times)}"
