@@ -20,6 +20,7 @@ ONE_ROUND = ("--rounds", "1", "--tokens", "2")
 SLOW = {
     "decode": (*ONE_ROUND, "--prompt", "8", "--forms", "int4"),
     "two_peers": ONE_ROUND,
+    "giving": ("--rounds", "1", "--work", "0.2", "--stops", "1"),
     "predictions": ("--peers", "1", "--runs", "1", "--tokens", "4"),
     "seventy": ("--blocks", "8", "--peers", "3", "--memory", "2MB", "--runs", "1", "--one"),
     "pieces": ("--rounds", "1", "--layers", "1", "--rates", "0"),

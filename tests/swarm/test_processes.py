@@ -198,7 +198,7 @@ async def test_where_nobody_can_stand_in_there_is_an_error_in_time(sampling, ope
     last = len(one.model.spec.layers)
     async with house(tmp_path, one, settings=settings) as made:
         lost = await made.start(Span(0, last - 1))
-        await made.start(Span(last - 1, last), "--memory", "6M")
+        await made.start(Span(last - 1, last), "--max-memory", "6M")
         await made.settled()
         text = await spoken(made.answer(PROMPT, TOKENS, sampling))
         answer = made.answer(PROMPT, TOKENS, sampling)

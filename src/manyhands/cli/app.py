@@ -12,6 +12,38 @@ from typing import Annotated, Any
 
 import typer
 
+from manyhands.cli.options import (
+    AllowHost,
+    AllowOrigin,
+    ApiKey,
+    AsJson,
+    DoorPort,
+    Dtype,
+    Engine,
+    Host,
+    Hours,
+    HttpHost,
+    HttpPort,
+    IdleAfter,
+    IdleFrom,
+    Invite,
+    Lan,
+    LowPriority,
+    MaxCpu,
+    MaxMemory,
+    MaxUpload,
+    Model,
+    OnMains,
+    Peers,
+    PeersPort,
+    PublicHost,
+    Span,
+    Threads,
+    Url,
+    Verbose,
+    When,
+)
+
 app = typer.Typer(
     name="hands",
     help="Run large models on the devices you already own, together.",
@@ -20,58 +52,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell what happens inside.")]
-Invite = Annotated[
-    str | None,
-    typer.Option("--invite", envvar="MANYHANDS_INVITE", help="What `hands run` printed."),
-]
-Memory = Annotated[
-    str | None,
-    typer.Option("--memory", help="Give at most this: 4GB, 4GiB or 4G; else what is free."),
-]
-PublicHost = Annotated[
-    str | None,
-    typer.Option("--public-host", help="By which name or address others reach --host."),
-]
-Threads = Annotated[
-    int | None, typer.Option("--threads", help="How many threads compute (torch engine).")
-]
-Model = Annotated[str, typer.Argument(help="A model's folder, or `storyteller`.")]
-Peers = Annotated[
-    int, typer.Option("--peers", help="Share it over so many processes here; 0: this one holds it.")
-]
-Span = Annotated[
-    str | None, typer.Option("--span", help="Layers FIRST:LAST here; else as many as fit.")
-]
-Engine = Annotated[str, typer.Option("--engine", help="auto, numpy or torch.")]
-Dtype = Annotated[str, typer.Option("--dtype", help="auto, fp32, bf16 or fp16 (torch).")]
-Lan = Annotated[
-    bool,
-    typer.Option(
-        "--lan/--no-lan",
-        envvar="MANYHANDS_LAN",
-        help="Let other devices of this network ask to join.",
-    ),
-]
-Host = Annotated[str | None, typer.Option("--host", help="Where peers reach this one; see --lan.")]
-PeersPort = Annotated[int | None, typer.Option("--peers-port", help="For peers; usually 7701.")]
-DoorPort = Annotated[int | None, typer.Option("--door-port", help="For newcomers; usually 7702.")]
-HttpHost = Annotated[str, typer.Option("--http-host", help="Where HTTP listens; needs --api-key.")]
-HttpPort = Annotated[int | None, typer.Option("--http-port", help="For HTTP; usually 7700.")]
-ApiKey = Annotated[
-    str | None,
-    typer.Option("--api-key", envvar="MANYHANDS_API_KEY", help="Who asks by HTTP must show it."),
-]
-AllowHost = Annotated[
-    list[str] | None, typer.Option("--allow-host", help="Another name HTTP is reached by.")
-]
-AllowOrigin = Annotated[
-    list[str] | None,
-    typer.Option("--allow-origin", help="Another site whose pages may ask, as https://site.org."),
-]
-Url = Annotated[str | None, typer.Option("--url", help="http://HOST:PORT; else what runs here.")]
 
 
 def main() -> None:
@@ -134,7 +114,7 @@ def run_or_serve(
     model: Model = "storyteller",
     peers: Peers = 0,
     span: Span = None,
-    memory: Memory = None,
+    max_memory: MaxMemory = None,
     engine: Engine = "auto",
     dtype: Dtype = "auto",
     threads: Threads = None,
@@ -157,7 +137,7 @@ def run_or_serve(
     from manyhands.domain.settings import Settings
 
     options = ServeOptions(
-        model, peers, span, memory, engine, dtype, threads, lan, host, public_host, peers_port,
+        model, peers, span, max_memory, engine, dtype, threads, lan, host, public_host, peers_port,
         door_port, http_host, http_port, api_key, tuple(allow_host or ()),
         tuple(allow_origin or ()),
     )  # fmt: skip
@@ -184,7 +164,7 @@ def join(
     span: Annotated[
         str | None, typer.Option("--span", help="Layers FIRST:LAST; else what is needed most.")
     ] = None,
-    memory: Memory = None,
+    max_memory: MaxMemory = None,
     disk: Annotated[
         str | None, typer.Option("--disk", help="What models from others may take, as 20G.")
     ] = None,
@@ -194,6 +174,14 @@ def join(
     public_host: PublicHost = None,
     port: Annotated[int, typer.Option("--port", help="Listen at this port; 0 is any.")] = 0,
     threads: Threads = None,
+    when: When = "always",
+    idle_after: IdleAfter = "60s",
+    idle_from: IdleFrom = None,
+    on_mains: OnMains = False,
+    hours: Hours = None,
+    max_cpu: MaxCpu = "100%",
+    max_upload: MaxUpload = None,
+    low_priority: LowPriority = None,
     with_parent: Annotated[
         bool, typer.Option("--with-parent", hidden=True, help="End when standard input does.")
     ] = False,
@@ -203,11 +191,16 @@ def join(
     """Give this device to a swarm, until Ctrl-C."""
     from manyhands.cli import join as verb
     from manyhands.cli.console import Console
+    from manyhands.cli.limits import LimitOptions
     from manyhands.domain.settings import Settings
 
-    options = verb.JoinOptions(
-        address, invite, model, span, memory, disk, host, public_host, port, threads, with_parent
+    limits = LimitOptions(
+        when, idle_after, idle_from, on_mains, hours, max_cpu, max_upload, low_priority
     )
+    options = verb.JoinOptions(
+        address, invite, model, span, max_memory, disk, host, public_host, port, threads,
+        with_parent, limits,
+    )  # fmt: skip
     _run(verb.join(Console(as_json=as_json), options, Settings()), as_json, verbose)
 
 

@@ -32,15 +32,19 @@ def _show_model(console: Console, model: dict[str, Any], peers: list[dict[str, A
         spans = [
             (held["first"], held["last"])
             for held in peer["holdings"]
-            if held["model"] == model["name"] and held["state"] == "ready"
+            if held["model"] == model["name"] and held["state"] in ("ready", "draining")
         ]
+        paused = peer.get("paused")
+        full = "░" if paused else "█"
         bar = "".join(
-            "█" if any(first <= layer < last for first, last in spans) else "·"
+            full if any(first <= layer < last for first, last in spans) else "·"
             for layer in range(layers)
         )
         mark = "  (this one)" if peer["is_me"] else ""
         size = as_size(peer["device"]["memory_bytes"] - peer["room_bytes"])
         console.say(f"  {peer['short']}  {bar}  {size:>9}  {peer['kernels']}{mark}")
+        if paused:
+            console.say(f"  {'':{len(peer['short'])}}  gives nothing now: {paused}", "yellow")
     unheld = [
         f"{run['first']}:{run['last']}" for run in model["coverage"] if run["state"] != "ready"
     ]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, assert_never
 
 from manyhands.domain.device import Device, Link
+from manyhands.domain.giving import Pause
 from manyhands.domain.ids import ModelId, PeerId
 from manyhands.domain.span import Span
 
@@ -17,7 +18,8 @@ MOST_LINKS = 64
 """A record tells of so many links at most."""
 
 HoldingState = Literal["stored", "fetching", "ready", "draining"]
-"""stored: could be loaded from this peer's disk; ready: loaded and taking sessions."""
+"""stored: could be loaded from this peer's disk; ready: loaded and taking sessions;
+draining: loaded, and taking none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class PeerRecord:
 
     `room_bytes` is free for weights and key/value memory; `queue_s` is work already waiting;
     `kernels` names the kernel set its engine computes with (see Profile); `links` are those from
-    it to its neighbours, as it measured them;
+    it to its neighbours, as it measured them; `paused` is why it gives nothing now;
     `expires_s` is on the clock of the swarm's peers.
     """
 
@@ -58,6 +60,7 @@ class PeerRecord:
     room_bytes: int = 0
     queue_s: float = 0.0
     links: tuple[LinkTo, ...] = ()
+    paused: Pause = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from math import inf
 
 from manyhands.domain.device import Device
+from manyhands.domain.giving import Pause
 from manyhands.domain.ids import PeerId, is_name, short
 from manyhands.domain.messages import Announce, SignedRecord
 from manyhands.domain.settings import Settings
@@ -62,6 +63,7 @@ class About:
     holdings: tuple[Holding, ...]
     room_bytes: int
     links: tuple[LinkTo, ...] = ()
+    paused: Pause = ""
 
 
 class Directory:
@@ -122,6 +124,7 @@ class Directory:
             holdings=about.holdings,
             room_bytes=about.room_bytes,
             links=about.links,
+            paused=about.paused,
         )
         signed = sign_record(self._keys, record)
         self._records[record.peer] = signed

@@ -34,7 +34,10 @@ CONTEXT_GRAIN = 256
 
 
 class Gauge:
-    """`device` is what our record says; `changed` is called when it does."""
+    """`device` is what our record says; `changed` is called when it does.
+
+    `share` is how much of the time this device may compute: it is told as so much slower.
+    """
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class Gauge:
         self._measured, self._model = device, model
         self._clock, self._changed = clock, changed
         self._looked_s = -LOOK_EVERY_S
+        self.share = 1.0
         self._slower: list[float] = []
         self._told = 1.0
         self._predicted: dict[tuple[ModelId, Span, int], tuple[float, float]] = {}
@@ -78,8 +82,9 @@ class Gauge:
             self._slower = []
             self._follow(max(median(seconds), 1e-9) / read_s, multiply_s / read_s)
 
-    def _follow(self, slower: float, multiplying: float) -> None:
-        """Steps took `slower` times what reading should, and multiplying `multiplying` times."""
+    def _follow(self, taken: float, multiplying: float) -> None:
+        """Steps took `taken` times what reading should, and multiplying `multiplying` times."""
+        slower = taken / self.share
         if abs(slower - self._told) <= DRIFT * self._told:
             return
         self._told, self._slower = slower, []

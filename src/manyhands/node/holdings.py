@@ -109,3 +109,7 @@ class Holdings:
             for span in known.stored
         )
         return (*ready, *fetching, *stored)
+
+    def draining(self) -> tuple[Holding, ...]:
+        """What our record says while nothing is given: loaded spans, for nobody new."""
+        return tuple(Holding(model, span, "draining") for model, span in sorted(self._engines))

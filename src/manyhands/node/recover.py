@@ -10,10 +10,11 @@ import asyncio
 import logging
 from dataclasses import replace
 
+from manyhands.domain.giving import TOLD
 from manyhands.domain.ids import PeerId, short
 from manyhands.domain.messages import Ready, Replay, Replayed, Rewire, SessionClose
 from manyhands.domain.work import Result, Route, SessionOpen, Stage, Want
-from manyhands.errors import DeadlinePassed, ManyhandsError, MemoryFull, NoStandIn
+from manyhands.errors import DeadlinePassed, ManyhandsError, MemoryFull, NoStandIn, PeerPaused
 from manyhands.node.ring import Ring
 from manyhands.node.setback import Setback
 from manyhands.node.stage import history_digest
@@ -140,8 +141,8 @@ class Recovery:
                 raise NoStandIn(
                     f"nobody can hold all layers of the model"
                     f"{f' ({setback})' if setback is not None else ''}; "
-                    f"{len(ring.view.swarm.peers)} peers are here. Let another device join, then "
-                    "ask again"
+                    f"{len(ring.view.swarm.peers)} peers are here{self._pauses()}. Let another "
+                    "device join, then ask again"
                 )
             until_s = min(give_up_s, now_s + ring.settings.forgive_after_s / 4)
             try:
@@ -150,9 +151,21 @@ class Recovery:
             except TimeoutError:
                 continue
 
+    def _pauses(self) -> str:
+        """Who of those that are here gives nothing, and why."""
+        records = self._ring.view.swarm.peers.values()
+        return "".join(
+            f"; {short(one.peer)} gives nothing: {TOLD[one.paused]}"
+            for one in records
+            if one.paused
+        )
+
     def _may_wait(self, setback: Setback) -> bool:
-        """An open session waits for a full stand-in; one that is not open yet holds nothing."""
-        return self._is_open and isinstance(setback.cause, MemoryFull)
+        """Who pauses comes back, or another joins. An open session waits for a full stand-in; one
+        that is not open yet holds nothing.
+        """
+        is_full = self._is_open and isinstance(setback.cause, MemoryFull)
+        return is_full or isinstance(setback.cause, PeerPaused)
 
     def _plan(self) -> Route | None:
         ring, terms = self._ring, self._ring.terms
