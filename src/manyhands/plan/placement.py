@@ -2,7 +2,7 @@
 
 Minimises the predicted seconds of one step round the ring, so a device that would make the answer
 slower is left out. Knows nothing of what is loaded already, of sessions, or of queues, which pass
-while a placement stays. The search itself is in `plan/cuts`.
+while a placement stays. The search itself is in `plan/orders`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ from manyhands.plan.cost import (
     span_s,
     work_s,
 )
-from manyhands.plan.cuts import Pipeline, Tables, cut, search
+from manyhands.plan.cuts import Pipeline, Tables, cut
+from manyhands.plan.orders import search
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def place(
         route=Route(stages),
         step_s=best.step_s,
         stage_s=tuple(
-            float(tables.done_s[place][last] - tables.done_s[place][first])
+            float(tables.done_s[place, last] - tables.done_s[place, first])
             for place, (first, last) in zip(best.order, pairwise(best.cuts), strict=True)
         ),
         left_out=tuple(name for place, name in enumerate(names) if place not in best.order),
@@ -163,11 +164,11 @@ def _tables(
 
     hidden = hidden_bytes(spec, cost)
     return Tables(
-        done_s=tuple(done_s),
-        earliest=tuple(earliest),
-        enter_s=tuple(hop(owner, name, prompt_bytes(cost)) for name in names),
-        leave_s=tuple(hop(name, owner, answer_bytes()) for name in names),
-        hop_s=tuple(tuple(hop(source, name, hidden) for name in names) for source in names),
+        done_s=np.stack(done_s),
+        earliest=np.stack(earliest),
+        enter_s=np.array([hop(owner, name, prompt_bytes(cost)) for name in names]),
+        leave_s=np.array([hop(name, owner, answer_bytes()) for name in names]),
+        hop_s=np.array([[hop(source, name, hidden) for name in names] for source in names]),
     )
 
 
