@@ -41,7 +41,7 @@ def exact(tables: Tables) -> tuple[Pipeline, Pipeline]:
     """The best pipeline of any subset, and the best of all devices; subsets are bit masks."""
     count = tables.devices
     reached = _reached(tables)
-    sizes = _sizes(count)
+    sizes = subset_sizes(count)
     step_s = reached[:, :, -1] + tables.leave_s
     whole = 2**count - 1
     used, place = np.unravel_index(
@@ -57,7 +57,7 @@ def exact(tables: Tables) -> tuple[Pipeline, Pipeline]:
     return best, together
 
 
-def _sizes(count: int) -> Places:
+def subset_sizes(count: int) -> Places:
     """[2**count] how many devices each subset has."""
     masks = np.arange(2**count)
     sizes: Places = np.sum(masks[:, None] >> np.arange(count) & 1, axis=1)
@@ -67,7 +67,7 @@ def _sizes(count: int) -> Places:
 def _reached(tables: Tables) -> Seconds:
     """[subset, last device, l] the least seconds until l layers are done by exactly these."""
     count = tables.devices
-    masks, sizes = np.arange(2**count), _sizes(count)
+    masks, sizes = np.arange(2**count), subset_sizes(count)
     reached = np.full((2**count, count, tables.layers + 1), np.inf)
     for size in range(1, count + 1):
         for place in range(count):
@@ -121,8 +121,8 @@ def climbed(tables: Tables) -> tuple[Pipeline, Pipeline]:
 def _climb(tables: Tables, best: Pipeline) -> Pipeline:
     """The best single change again and again until none helps."""
     while True:
-        tried = best_cut(tables, _near(tables.devices, best.order))
-        if tried.key() >= best.key():
+        tried = best_cut(tables, [best.order, *_near(tables.devices, best.order)])
+        if tried.order == best.order:
             return best
         best = tried
 

@@ -89,14 +89,10 @@ def place(
     within MEMORY_SHARE of its device. Of equally quick ones the one with fewer devices is
     taken. Raises ResourceError when no placement fits.
     """
-    names = tuple(
-        name
-        for name in sorted(swarm.peers if peers is None else set(peers))
-        if isfinite(span_s(spec, spec.span, swarm.peers[name].device, cost))
-    )
+    names = computing(swarm, spec, cost, peers)
     if not names:
         raise ResourceError("no device that computes is there to place the model on; add a peer")
-    tables = _tables(swarm, spec, owner, cost, tokens, names)
+    tables = tabulate(swarm, spec, owner, cost, tokens, names)
     best, together = search(tables)
     if not best.cuts:
         raise ResourceError(_shortage(swarm, spec, cost, tokens, names))
@@ -133,7 +129,18 @@ def _instead(
     return tuple(options)
 
 
-def _tables(
+def computing(
+    swarm: Swarm, spec: ModelSpec, cost: Cost, peers: Iterable[PeerId] | None = None
+) -> tuple[PeerId, ...]:
+    """Of `peers` (all by default) those that come to an end with a model's step, by id."""
+    return tuple(
+        name
+        for name in sorted(swarm.peers if peers is None else set(peers))
+        if isfinite(span_s(spec, spec.span, swarm.peers[name].device, cost))
+    )
+
+
+def tabulate(
     swarm: Swarm,
     spec: ModelSpec,
     owner: PeerId,
@@ -141,6 +148,7 @@ def _tables(
     tokens: int,
     names: tuple[PeerId, ...],
 ) -> Tables:
+    """Models, memory and links as seconds; devices are places in `names`."""
     count = len(spec.layers)
     work = [layer_work(layer, cost) for layer in spec.layers]
     sizes = [memory_bytes(spec, Span(n, n + 1), tokens, cost) for n in range(count)]
