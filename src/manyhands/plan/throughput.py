@@ -17,6 +17,7 @@ from manyhands.domain.model_spec import ModelSpec
 from manyhands.domain.span import Span
 from manyhands.domain.swarm import Swarm
 from manyhands.domain.work import Route, Stage
+from manyhands.errors import ResourceError
 from manyhands.plan.cost import Cost
 from manyhands.plan.placement import computing, tabulate
 from manyhands.plan.streams import Stream, best_streams
@@ -51,21 +52,21 @@ class Throughput:
 
 def throughput(
     swarm: Swarm, spec: ModelSpec, owner: PeerId, cost: Cost, *, tokens: int
-) -> Throughput | None:
-    """The routes that give the most together; None where the model fits nowhere.
+) -> Throughput:
+    """The routes that give the most together; exact up to `orders.EXACT_DEVICES`.
 
-    Memory for `tokens` tokens is kept along each route. Exact up to `orders.EXACT_DEVICES`.
+    Memory for `tokens` tokens is kept along each route. Raises ResourceError where none fits.
     """
     names = computing(swarm, spec, cost)
     if not names:
-        return None
+        raise ResourceError("no device that computes is there for many sessions; add a peer")
     # many sessions wait for the rate of a link, not for its latency: others' rows are under way
     links = {ends: replace(link, latency_s=0.0) for ends, link in swarm.links.items()}
     busy = replace(swarm, links=links)
     tables = tabulate(busy, spec, owner, replace(cost, latency_s=0.0), tokens, names)
     streams, pipeline = best_streams(tables)
     if pipeline is None:
-        return None
+        raise ResourceError("no devices that reach each other hold the model; add a device")
     ends = np.maximum(tables.enter_s, tables.leave_s)
     alone_s = np.where(tables.earliest[:, -1] == 0, np.maximum(tables.done_s[:, -1], ends), np.inf)
     copies = [float(1 / seconds) for seconds in alone_s if np.isfinite(seconds)]
