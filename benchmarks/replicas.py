@@ -193,8 +193,10 @@ def main(arguments: list[str], show: Callable[[str], None] = print) -> None:
     real, machines = statistics.median(ratio("swarm")), statistics.median(ratio("bare"))
     show(
         "| sessions a copy | one copy, tok/s | two copies | two : one (range) "
-        "| two processes : one without a swarm | so of the machine's | on virtual time, two : one | of the ideal | "
-        "real beside virtual | rounds | machine |\n|" + "---|" * 11
+        "| two processes : one without a swarm | so of the machine's "
+        "| on virtual time, two : one | of the ideal | real beside virtual | rounds | machine |\n|"
+        + "---|"
+        * 11
     )
     show(
         f"| {chosen.sessions} | {one:.1f} | {statistics.median(rates['swarm 2']):.1f} "

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from itertools import permutations
 from pathlib import Path
 
 from manyhands.cli.console import Console
@@ -30,6 +29,7 @@ from manyhands.errors import ResourceError, UserError
 from manyhands.node.live import wall_clock
 from manyhands.plan.cost import Cost
 from manyhands.plan.forecast import forecast
+from manyhands.plan.placement import place
 from manyhands.plan.taken import left_after
 from manyhands.store.builtin import STORYTELLER, folder_of
 from manyhands.store.checkpoint import Checkpoint
@@ -39,7 +39,7 @@ BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "int8": 1.0625, "int4": 0.5625}
 """Of a weight, a block's share of its scale included."""
 
 
-MOST_MODELS = 4
+MOST_MODELS = 3
 """Planned together: in every order, and the best one is taken."""
 
 
@@ -92,24 +92,39 @@ def _together(wanted: list[Wanted], swarm: Swarm, owner: PeerId) -> list[Planned
     The order in which they are placed is the one whose answers take the least time in all. Raises
     ResourceError when they do not fit in any order.
     """
-    found: list[tuple[float, list[Planned]]] = []
-    refused: ResourceError | None = None
-    for order in permutations(range(len(wanted))):
-        left, planned = swarm, {}
-        try:
-            for number in order:
-                one = wanted[number]
-                told = forecast(left, one.spec, owner, one.cost, tokens=one.tokens)
-                planned[number] = Planned(one, told)
-                left = left_after(left, told.placement.route, one.spec, one.tokens, one.cost)
-        except ResourceError as error:
-            refused = refused or error
-            continue
-        taken_s = sum(1 / one.forecast.answer_tok_s for one in planned.values())
-        found.append((taken_s, [planned[number] for number in range(len(wanted))]))
-    if not found and refused is not None:
-        raise refused
-    return min(found, key=lambda one: one[0])[1]
+    order = _best_order(wanted, swarm, owner) if len(wanted) > 1 else (0,)
+    planned: dict[int, Planned] = {}
+    for number in order:
+        one = wanted[number]
+        told = forecast(swarm, one.spec, owner, one.cost, tokens=one.tokens)
+        planned[number] = Planned(one, told)
+        swarm = left_after(swarm, told.placement.route, one.spec, one.tokens, one.cost)
+    return [planned[number] for number in range(len(wanted))]
+
+
+def _best_order(wanted: list[Wanted], swarm: Swarm, owner: PeerId) -> tuple[int, ...]:
+    """The order of placing in which the steps of all together take least."""
+    found: list[tuple[float, tuple[int, ...]]] = []
+    refused: list[ResourceError] = []
+
+    def go_on(left: Swarm, seconds: float, order: tuple[int, ...]) -> None:
+        if len(order) == len(wanted):
+            found.append((seconds, order))
+        for number, one in enumerate(wanted):
+            if number in order:
+                continue
+            try:
+                placed = place(left, one.spec, owner, one.cost, tokens=one.tokens)
+            except ResourceError as error:
+                refused.append(error)
+                continue
+            after = left_after(left, placed.route, one.spec, one.tokens, one.cost)
+            go_on(after, seconds + placed.step_s, (*order, number))
+
+    go_on(swarm, 0.0, ())
+    if not found:
+        raise refused[0]
+    return min(found)[1]
 
 
 def _measured(model: str, options: PlanOptions, measuring: Callable[..., Measured]) -> Measured:

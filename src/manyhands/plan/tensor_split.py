@@ -30,7 +30,7 @@ from manyhands.plan.cost import (
 
 SUM_S = 100e-6
 """Of a sum beside its link: rows handed to the loop and back, and added. On loopback, where next to
-nothing is the link's, our own took 75 to 153 µs and gloo 258 to 301 (benchmarks/all_reduce.py)."""
+nothing is the link's, our own took 42 to 153 µs and gloo 258 to 376 (benchmarks/all_reduce.py)."""
 
 SUMS_A_BLOCK = 2
 """After attention and after the matrices behind it (Megatron, Shoeybi et al. 2019)."""
