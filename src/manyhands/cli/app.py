@@ -243,7 +243,9 @@ def status(
 
 @app.command()
 def plan(
-    model: Annotated[str, typer.Argument(help="A folder, or a known model as `llama-70b`.")],
+    models: Annotated[
+        list[str], typer.Argument(help="Folders, or known models as `llama-70b`; several together.")
+    ],
     form: Annotated[str, typer.Option("--format", help="auto, fp32, bf16, int8, int4.")] = "auto",
     context: Annotated[int, typer.Option(help="Tokens that memory is planned for.")] = 4096,
     more: Annotated[
@@ -254,7 +256,7 @@ def plan(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """What would happen with a model, before anything is loaded."""
+    """What would happen with a model, or several at once, before anything is loaded."""
     from manyhands.cli import plan as verb
     from manyhands.cli.console import Console, run_plain
     from manyhands.cli.http import find_api
@@ -265,7 +267,7 @@ def plan(
         home = Home.standard()
         asks = url is not None or (more is None and bool(running(home)))
         api = find_api(home, url, api_key) if asks else None
-        options = verb.PlanOptions(model, form, context, more or 0)
+        options = verb.PlanOptions(tuple(models), form, context, more or 0)
         verb.plan(Console(as_json=as_json), options, api)
 
     run_plain(work, as_json=as_json, verbose=verbose)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from manyhands.domain.ids import ModelId, PeerId, SessionId
 from manyhands.domain.messages import Message, Renew
 from manyhands.domain.model_spec import ModelSpec
 from manyhands.domain.settings import Settings
-from manyhands.domain.work import Sampling
+from manyhands.domain.swarm import Swarm
+from manyhands.domain.work import Route, Sampling
 from manyhands.errors import ContextOverflow
 from manyhands.node.beginnings import Beginnings
 from manyhands.node.model import Model
@@ -21,6 +23,7 @@ from manyhands.node.rules import ALL_RULES, Rules
 from manyhands.node.session import Session
 from manyhands.node.waiting_room import WaitingRoom
 from manyhands.plan.cost import Cost
+from manyhands.plan.spreading import Running, at_home, queued
 from manyhands.wire.frame import CAPS, Kind
 
 NUMBER_BYTES = 4
@@ -30,6 +33,38 @@ NUMBER_BYTES = 4
 def longest_source(spec: ModelSpec) -> int:
     """Tokens that an encoder may read, which go in one step; 0 for models without."""
     return min(spec.source, CAPS[Kind.STEP].payload // (NUMBER_BYTES * spec.width))
+
+
+class _Among:
+    """The swarm as one session sees it among its owner's others: where they are, a step waits.
+
+    `home` is the route of the session that it begins with.
+    """
+
+    def __init__(
+        self, view: View, terms: Terms, home: Route, sessions: Mapping[SessionId, Session]
+    ) -> None:
+        self._view, self._terms, self._home, self._sessions = view, terms, home, sessions
+
+    @property
+    def swarm(self) -> Swarm:
+        """The newest snapshot, with queues; see plan/spreading."""
+        terms, ways = self._terms, Counter[tuple[ModelId, Route]]()
+        models: dict[ModelId, Terms] = {}
+        for name, session in self._sessions.items():
+            if name != terms.session:
+                models[session.terms.model] = session.terms
+                ways[session.terms.model, session.ring.route] += 1
+        others = [
+            Running(models[model].spec, models[model].cost, route, count)
+            for (model, route), count in ways.items()
+        ]
+        swarm = queued(self._view.swarm, terms.owner, others)
+        return at_home(swarm, terms.spec, terms.cost, self._home, terms.shared)
+
+    async def changed(self) -> None:
+        """Return at the next change of the swarm."""
+        await self._view.changed()
 
 
 class Owner:
@@ -104,10 +139,11 @@ class Owner:
 
     async def _begin(self, terms: Terms, prompt: Sequence[int]) -> Session:
         """One try to open a session, under a new name, so that nothing of another try is mixed."""
-        live = list(self._sessions.values())
-        parent, shared = await self._beginnings.of(terms, prompt, live)
+        live = sorted(self._sessions.values(), key=self._company)
+        parent, shared, home = await self._beginnings.of(terms, prompt, live)
         terms = replace(terms, session=self._name(), parent=parent, shared=shared)
-        session = Session(terms, self._view, self._clock, self._settings, self._send, self._rules)
+        view = _Among(self._view, terms, home, self._sessions)
+        session = Session(terms, view, self._clock, self._settings, self._send, self._rules)
         self._sessions[terms.session] = session
         try:
             await session.open(prompt[:shared])
@@ -115,6 +151,10 @@ class Owner:
             self._end(session)
             raise
         return session
+
+    def _company(self, session: Session) -> int:
+        """How many sessions of ours go the same way."""
+        return sum(one.ring.route == session.ring.route for one in self._sessions.values())
 
     def _name(self) -> SessionId:
         return SessionId(f"{self._chance.getrandbits(128):032x}")
