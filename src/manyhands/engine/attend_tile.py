@@ -276,20 +276,51 @@ class _Emitter:
                 b.store(b.fmul(b.load(self._place(row, at, place), align=4), shrink), total)
         column = b.udiv(at, self.number(self._wide))
         start = b.add(b.add(self._values, b.mul(first, self._value_row)), column)
-        with cgutils.for_range(b, count) as loop:
-            begin = b.add(start, b.mul(loop.index, self._value_row))
-            values: list[Value] = []
-            at_once = min(self._wide, lanes)
-            for place in range(lanes // at_once):
-                values += self._loaded(b.add(begin, self.number(_VECTOR * place)), at_once)
-            for row, mine in enumerate(totals):
-                address = b.add(self._scores[row], b.mul(loop.index, self.number(4)))
-                weight = splat(b, load(b, address, _FLOAT, 4), PANEL)
-                for value, total in zip(values, mine, strict=True):
-                    b.store(_fused(b, weight, value, b.load(total)), total)
+        lefts = [self.least(b.sub(limit, first), count) for limit in self._counts]
+        all_see = self._lowest(lefts)
+        with cgutils.for_range_slice(b, self.number(0), all_see, self.number(1)) as (key, _):
+            self._add_values(key, start, lanes, totals, None)
+        if self._rows > 1:
+            with cgutils.for_range_slice(b, all_see, count, self.number(1)) as (key, _):
+                self._add_values(key, start, lanes, totals, lefts)
         for row, mine in enumerate(totals):
             for place, total in enumerate(mine):
                 b.store(b.load(total), self._place(row, at, place), align=4)
+
+    def _lowest(self, lefts: Sequence[Value]) -> Value:
+        """How many keys of a block every query sees; 0 where one sees none."""
+        lowest = lefts[0]
+        for left in lefts[1:]:
+            lowest = self.least(left, lowest)
+        is_none = self._b.icmp_signed("<", lowest, self.number(0))
+        return self._b.select(is_none, self.number(0), lowest)
+
+    def _add_values(
+        self,
+        key: Value,
+        start: Value,
+        lanes: int,
+        totals: Sequence[Sequence[Value]],
+        lefts: Sequence[Value] | None,
+    ) -> None:
+        """Add what one key gives; only to those that see it, where some do not: a weight of 0 times
+        a value that is infinite would be no number.
+        """
+        b = self._b
+        begin = b.add(start, b.mul(key, self._value_row))
+        values: list[Value] = []
+        at_once = min(self._wide, lanes)
+        for place in range(lanes // at_once):
+            values += self._loaded(b.add(begin, self.number(_VECTOR * place)), at_once)
+        for row, mine in enumerate(totals):
+            address = b.add(self._scores[row], b.mul(key, self.number(4)))
+            weight = splat(b, load(b, address, _FLOAT, 4), PANEL)
+            for value, total in zip(values, mine, strict=True):
+                before = b.load(total)
+                after = _fused(b, weight, value, before)
+                if lefts is not None:
+                    after = b.select(b.icmp_signed("<", key, lefts[row]), after, before)
+                b.store(after, total)
 
     def _columns(self, work: Callable[[Value, int], None]) -> None:
         """Call work(byte, vectors) for all columns of the output, four vectors at a time or few."""
