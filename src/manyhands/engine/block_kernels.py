@@ -234,8 +234,8 @@ def attend(
 ) -> int:  # fmt: skip
     """Attention, see `open_attention`; what it returns is that of `multiply`."""
     number, units = open_attention(
-        state, halved, queries, query_row, query_head, out, parts, count, heads, kv_heads, width,
-        value_width, scale, sinks, window,
+        state, threads, halved, queries, query_row, query_head, out, parts, count, heads, kv_heads,
+        width, value_width, scale, sinks, window,
     )  # fmt: skip
     return _shared(state, number, units, threads)
 
