@@ -87,6 +87,8 @@ RECORD = PeerRecord(
     room_bytes=2**30,
     queue_s=0.25,
     links=(LinkTo(BEN, 0.001, 1.25e8),),
+    moves=(MODEL,),
+    name="laptop-anna",
 )
 
 MANIFEST = ManifestId("77" * 32)

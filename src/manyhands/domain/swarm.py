@@ -17,7 +17,8 @@ MOST_LINKS = 64
 """A record tells of so many links at most."""
 
 HoldingState = Literal["stored", "fetching", "ready", "draining"]
-"""stored: could be loaded from this peer's disk; ready: loaded and taking sessions."""
+"""stored: could be loaded from this peer's disk; ready: loaded and taking sessions; draining: will
+be let go of, and takes no new ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ class PeerRecord:
 
     `room_bytes` is free for weights and key/value memory; `queue_s` is work already waiting;
     `kernels` names the kernel set its engine computes with (see Profile); `links` are those from
-    it to its neighbours, as it measured them;
+    it to its neighbours, as it measured them; `moves` are the models whose layers it takes and lets
+    go of as the swarm plans; `name` is what people call the device;
     `expires_s` is on the clock of the swarm's peers.
     """
 
@@ -58,6 +60,8 @@ class PeerRecord:
     room_bytes: int = 0
     queue_s: float = 0.0
     links: tuple[LinkTo, ...] = ()
+    moves: tuple[ModelId, ...] = ()
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
