@@ -20,6 +20,9 @@ HoldingState = Literal["stored", "fetching", "ready", "draining"]
 """stored: could be loaded from this peer's disk; ready: loaded and taking sessions; draining: will
 be let go of, and takes no new ones."""
 
+Change = Literal["load", "let_go"]
+"""What a peer may be asked to do with a span."""
+
 
 @dataclass(frozen=True, slots=True)
 class Holding:

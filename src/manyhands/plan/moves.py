@@ -175,7 +175,8 @@ class _Town:
     def _nearest(self, wanted: Route, fixed: Mapping[PeerId, Span]) -> Route:
         """Of placements that are as quick, nearly, the one that loads least.
 
-        Searched by exchanging two stages' peers and shifting cuts to where held spans end.
+        Searched by giving a stage to another peer, exchanging two stages' peers, and shifting cuts
+        to where held spans end.
         """
         most_s = self.seconds(wanted) * (1 + ALIKE)
         best, size = wanted, self._to_load(wanted)
@@ -193,6 +194,9 @@ class _Town:
 
     def _neighbours(self, way: Route) -> Iterable[Route]:
         stages = way.stages
+        for number, stage in enumerate(stages):
+            for peer in sorted(self._ready.keys() - set(way.peers())):
+                yield Route((*stages[:number], replace(stage, peer=peer), *stages[number + 1 :]))
         for one, other in combinations(range(len(stages)), 2):
             changed = list(stages)
             changed[one] = replace(stages[one], peer=stages[other].peer)
@@ -211,7 +215,7 @@ class _Town:
         return all(
             fixed[stage.peer].covers(stage.span)
             if stage.peer in fixed
-            else self._size(stage.span) <= self._limits[stage.peer]
+            else stage.peer in self._movable and self._size(stage.span) <= self._limits[stage.peer]
             for stage in way.stages
         )
 

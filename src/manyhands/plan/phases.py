@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from manyhands.domain.ids import PeerId
 from manyhands.domain.span import Span, missing
-
-Change = Literal["load", "let_go"]
+from manyhands.domain.swarm import Change
 
 
 @dataclass(frozen=True, slots=True)
