@@ -194,13 +194,30 @@ def test_the_founder_decides_and_without_it_the_lowest_of_those_that_move():
     assert decider(town, OTHER_MODEL, peer_id(7)) is None
 
 
-def test_a_swarm_settles_while_anybody_loads_or_lets_go():
+def test_a_swarm_settles_while_anybody_loads():
     town = swarm(record(1, (Span(0, 8),)), record(2, (Span(0, 4),), state="stored"))
     assert not is_settling(town, MODEL)
-    for state in ("fetching", "draining"):
-        busy = swarm(record(1, (Span(0, 8),)), record(2, (Span(0, 4),), state=state))
-        assert is_settling(busy, MODEL)
-        assert not is_settling(busy, OTHER_MODEL)
+    busy = swarm(record(1, (Span(0, 8),)), record(2, (Span(0, 4),), state="fetching"))
+    assert is_settling(busy, MODEL)
+    assert not is_settling(busy, OTHER_MODEL)
+
+
+def test_a_peer_that_lets_go_of_all_is_given_nothing():
+    """As one whose user is back."""
+    town = home((Span(0, 4), 1, 8), (Span(4, 8), 0.2, 8))
+    resting = replace(record(3, (Span(0, 4),), device(9e6, 9e7), state="draining"), moves=(MODEL,))
+    town = replace(town, peers={**town.peers, resting.peer: resting})
+    plan = moves(town, WISH, gain=GAIN)
+    assert {move.peer for phase in plan.phases for move in phase} == {peer_id(1)}
+
+
+def test_a_span_given_by_hand_goes_there_and_stays_whatever_would_be_quicker():
+    town = home((Span(0, 4), 1, 8), (Span(4, 8), 1, 8), (None, 0.1, 8))
+    wish = replace(WISH, by_hand={peer_id(3): Span(2, 6)})
+    later = done(town, moves(town, wish, gain=GAIN))
+    assert Span(2, 6) in held(later)[peer_id(3)]
+    again = moves(later, wish, gain=GAIN)
+    assert again is None or peer_id(3) not in {m.peer for phase in again.phases for m in phase}
 
 
 speeds = st.sampled_from([0.25, 0.5, 1.0, 2.0, 6.0])

@@ -42,8 +42,9 @@ Model = Annotated[str, typer.Argument(help="A model's folder, or `storyteller`."
 Peers = Annotated[
     int, typer.Option("--peers", help="Share it over so many processes here; 0: this one holds it.")
 ]
-Span = Annotated[
-    str | None, typer.Option("--span", help="Layers FIRST:LAST here; else as many as fit.")
+Spans = Annotated[
+    list[str] | None,
+    typer.Option("--span", help="Layers FIRST:LAST here, NAME=FIRST:LAST there; they never move."),
 ]
 Engine = Annotated[str, typer.Option("--engine", help="auto, numpy or torch.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="auto, fp32, bf16 or fp16 (torch).")]
@@ -133,7 +134,7 @@ def run_or_serve(
     context: typer.Context,
     model: Model = "storyteller",
     peers: Peers = 0,
-    span: Span = None,
+    span: Spans = None,
     memory: Memory = None,
     engine: Engine = "auto",
     dtype: Dtype = "auto",
@@ -157,8 +158,8 @@ def run_or_serve(
     from manyhands.domain.settings import Settings
 
     options = ServeOptions(
-        model, peers, span, memory, engine, dtype, threads, lan, host, public_host, peers_port,
-        door_port, http_host, http_port, api_key, tuple(allow_host or ()),
+        model, peers, tuple(span or ()), memory, engine, dtype, threads, lan, host, public_host,
+        peers_port, door_port, http_host, http_port, api_key, tuple(allow_host or ()),
         tuple(allow_origin or ()),
     )  # fmt: skip
     console = Console(as_json=as_json)
@@ -182,7 +183,7 @@ def join(
         typer.Option("--model", help="The swarm's model on this disk; else the others give it."),
     ] = None,
     span: Annotated[
-        str | None, typer.Option("--span", help="Layers FIRST:LAST; else what is needed most.")
+        str | None, typer.Option("--span", help="Layers FIRST:LAST, which never move.")
     ] = None,
     memory: Memory = None,
     disk: Annotated[
@@ -256,6 +257,7 @@ def plan(
     more: Annotated[
         int | None, typer.Option(help="This machine and so many like it, not what runs here.")
     ] = None,
+    span: Spans = None,
     url: Url = None,
     api_key: ApiKey = None,
     as_json: AsJson = False,
@@ -272,7 +274,7 @@ def plan(
         home = Home.standard()
         asks = url is not None or (more is None and bool(running(home)))
         api = find_api(home, url, api_key) if asks else None
-        options = verb.PlanOptions(model, form, context, more or 0)
+        options = verb.PlanOptions(model, form, context, more or 0, tuple(span or ()))
         verb.plan(Console(as_json=as_json), options, api)
 
     run_plain(work, as_json=as_json, verbose=verbose)

@@ -6,7 +6,7 @@ model.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,10 +16,12 @@ from manyhands.cli.console import Console
 from manyhands.cli.http import Api
 from manyhands.cli.known_models import KNOWN_MODELS
 from manyhands.cli.machine import BUSY
+from manyhands.cli.spans import by_peer, read_spans
 from manyhands.cli.words import as_size, engine_for
 from manyhands.domain.device import Device, Link
 from manyhands.domain.ids import PeerId, short
 from manyhands.domain.model_spec import ModelSpec
+from manyhands.domain.span import Span
 from manyhands.domain.swarm import PeerRecord, Swarm
 from manyhands.domain.weight_format import INTEGER_FORMATS, bytes_per_number, weight_format
 from manyhands.engine.choice import choose, spec_of
@@ -47,6 +49,7 @@ class PlanOptions:
     form: str = "auto"
     context: int = 4096
     more: int = 0
+    spans: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +87,12 @@ def plan(
         bytes_per_kv=2.0 if wanted.form in INTEGER_FORMATS else measured.bytes_per_kv,
         context=tokens // 2,
     )
-    found = forecast(swarm, wanted.spec, owner, cost, tokens=tokens)
+    by_hand = by_peer(read_spans(options.spans, wanted.spec), swarm, owner)
+    found = forecast(swarm, wanted.spec, owner, cost, tokens=tokens, within=by_hand)
     if console.as_json:
-        console.event("plan", **_as_data(wanted, found, tokens, api is not None))
+        console.event("plan", **_as_data(wanted, found, tokens, api is not None, by_hand))
         return
-    _show(console, wanted, found, swarm, owner, tokens)
+    _show(console, wanted, found, swarm, owner, tokens, by_hand)
 
 
 def _measured(options: PlanOptions, measuring: Callable[..., Measured]) -> Measured:
@@ -152,7 +156,12 @@ def _swarm(api: Api) -> tuple[Swarm, PeerId]:
     try:
         records = {
             PeerId(peer["id"]): PeerRecord(
-                PeerId(peer["id"]), 1, 0.0, api.url, Device(**{"kind": "cpu", **peer["device"]})
+                PeerId(peer["id"]),
+                1,
+                0.0,
+                api.url,
+                Device(**{"kind": "cpu", **peer["device"]}),
+                name=peer.get("name", ""),
             )
             for peer in told["peers"]
         }
@@ -162,9 +171,21 @@ def _swarm(api: Api) -> tuple[Swarm, PeerId]:
         raise api.no_swarm() from None
 
 
-def _as_data(wanted: Wanted, found: Forecast, tokens: int, is_swarm: bool) -> dict[str, Any]:
+def _as_data(
+    wanted: Wanted,
+    found: Forecast,
+    tokens: int,
+    is_swarm: bool,
+    by_hand: Mapping[PeerId, Span],
+) -> dict[str, Any]:
     stages = [
-        {"peer": stage.peer, "first": stage.span.first, "last": stage.span.last, "seconds": seconds}
+        {
+            "peer": stage.peer,
+            "first": stage.span.first,
+            "last": stage.span.last,
+            "seconds": seconds,
+            "by_hand": stage.peer in by_hand,
+        }
         for stage, seconds in zip(
             found.placement.route.stages, found.placement.stage_s, strict=True
         )
@@ -183,14 +204,21 @@ def _as_data(wanted: Wanted, found: Forecast, tokens: int, is_swarm: bool) -> di
 
 
 def _show(
-    console: Console, wanted: Wanted, found: Forecast, swarm: Swarm, owner: PeerId, tokens: int
+    console: Console,
+    wanted: Wanted,
+    found: Forecast,
+    swarm: Swarm,
+    owner: PeerId,
+    tokens: int,
+    by_hand: Mapping[PeerId, Span],
 ) -> None:
     is_alike = not next(iter(swarm.peers.values())).address
 
     def called(peer: PeerId) -> str:
         if peer == owner:
             return "this machine"
-        return f"device {sorted(swarm.peers).index(peer) + 1}" if is_alike else short(peer)
+        named = swarm.peers[peer].name or short(peer)
+        return f"device {sorted(swarm.peers).index(peer) + 1}" if is_alike else named
 
     placed = found.placement
     console.say(
@@ -200,7 +228,8 @@ def _show(
     )
     for stage, seconds in zip(placed.route.stages, placed.stage_s, strict=True):
         name = f"  {called(stage.peer):14} layers {stage.span!s:8}"
-        console.say(f"{name}  {seconds * 1e3:8.1f} ms a token")
+        typed = "  (by hand)" if stage.peer in by_hand else ""
+        console.say(f"{name}  {seconds * 1e3:8.1f} ms a token{typed}")
     if len(placed.route) > 1:
         links_s = placed.step_s - sum(placed.stage_s)
         console.say(f"  {'links':29}  {links_s * 1e3:8.1f} ms a token")

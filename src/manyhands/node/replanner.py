@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from math import inf
 from typing import Any
 
-from manyhands.domain.ids import ModelId, PeerId, short
+from manyhands.domain.ids import ModelId, PeerId, named, short
 from manyhands.domain.messages import AskMove, NotMoved
 from manyhands.domain.settings import Settings
-from manyhands.domain.span import missing
+from manyhands.domain.span import Span, missing
 from manyhands.domain.swarm import Swarm
 from manyhands.engine.compute import Compute
 from manyhands.node.model import Model
@@ -45,7 +46,10 @@ AGAIN_S = 60.0
 
 
 class Replanner:
-    """Use: `run` as a task, `follow` models, `receive` refusals; `told` gets lines for a person."""
+    """Use: `run` as a task, `follow` models, `receive` refusals; `told` gets lines for a person.
+
+    `by_hand` are spans of the models that a person has given to devices, by name or id.
+    """
 
     def __init__(
         self,
@@ -58,6 +62,7 @@ class Replanner:
         send: Callable[[PeerId, AskMove], None],
     ) -> None:
         self.told: Callable[[str], None] = log.info
+        self.by_hand: Mapping[str, Span] = {}
         self._me, self._model, self._view, self._compute = me, model, view, compute
         self._clock, self._settings, self._send = clock, settings, send
         self._followed: dict[ModelId, Followed] = {}
@@ -119,10 +124,17 @@ class Replanner:
             owner=followed.founder if is_founder_here else self._me,
             cost=Cost(bytes_per_weight=model.bytes_per_weight, bytes_per_kv=model.bytes_per_kv),
             tokens=followed.tokens,
+            by_hand=self._by_hand(swarm),
         )
         gain = self._settings.move_gain
         # beside the loop: a search over many devices takes long
         return await self._compute.run(lambda: moves(swarm, wish, gain=gain, since_s=since_s), 0.0)
+
+    def _by_hand(self, swarm: Swarm) -> dict[PeerId, Span]:
+        """As far as those devices are here, and it is clear which is meant."""
+        names = [(peer, record.name) for peer, record in swarm.peers.items()]
+        meant = ((named(name, names), span) for name, span in self.by_hand.items())
+        return {peers[0]: span for peers, span in meant if len(peers) == 1}
 
     def _must_wait(self, followed: Followed, swarm: Swarm, now_s: float) -> bool:
         """Others decide, or are about to change what is there, or all was moved a moment ago.
@@ -192,7 +204,7 @@ class Replanner:
 def _essence(swarm: Swarm) -> Any:
     """What a plan depends on: equal while records are only renewed."""
     told = tuple(
-        (peer, record.device, record.kernels, record.holdings, record.room_bytes, record.moves)
+        (peer, replace(record, sequence=0, expires_s=0.0, queue_s=0.0))
         for peer, record in sorted(swarm.peers.items())
     )
     return told, tuple(sorted(swarm.links.items())), swarm.broken

@@ -7,16 +7,17 @@ nothing of measuring, of names or of how it is told.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from manyhands.domain.ids import PeerId
 from manyhands.domain.model_spec import ModelSpec
+from manyhands.domain.span import Span
 from manyhands.domain.swarm import Swarm
 from manyhands.errors import ResourceError
 from manyhands.plan.cost import Cost, hidden_bytes, link_between, link_s, memory_bytes, span_s
-from manyhands.plan.placement import Placement, place
+from manyhands.plan.placement import ANYWHERE, Placement, place
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +40,22 @@ class Forecast:
 
 
 def forecast(
-    swarm: Swarm, spec: ModelSpec, owner: PeerId, cost: Cost, *, tokens: int, chunk: int = 128
+    swarm: Swarm,
+    spec: ModelSpec,
+    owner: PeerId,
+    cost: Cost,
+    *,
+    tokens: int,
+    chunk: int = 128,
+    within: Mapping[PeerId, Span] = ANYWHERE,
 ) -> Forecast:
     """Predict; `tokens` is what memory is planned for, `chunk` how many of a prompt go together.
 
+    A peer in `within` computes nothing outside its span there.
+
     Raises ResourceError when the model fits nowhere, saying how much is missing.
     """
-    placed = place(swarm, spec, owner, cost, tokens=tokens)
+    placed = place(swarm, spec, owner, cost, tokens=tokens, within=within)
     alone = _alone(swarm, spec, owner, cost, tokens)
     copies = tuple(peer for peer, _ in alone)
     total_of_copies = sum(1 / step_s for _, step_s in alone)

@@ -7,7 +7,7 @@ snapshot gives the same moves at every peer. Knows nothing of sessions, messages
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations, pairwise
 from math import inf
 
@@ -72,7 +72,10 @@ class Moves:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """The model to be placed, who asks most, and what is counted with; `tokens` as in `place`."""
+    """The model to be placed, who asks most, and what is counted with; `tokens` as in `place`.
+
+    `by_hand` are spans that a person has given to peers: those, whatever would be quicker.
+    """
 
     model: ModelId
     spec: ModelSpec
@@ -80,6 +83,7 @@ class Wish:
     owner: PeerId
     cost: Cost
     tokens: int
+    by_hand: Mapping[PeerId, Span] = field(default_factory=dict)
 
 
 def decider(swarm: Swarm, model: ModelId, founder: PeerId) -> PeerId | None:
@@ -92,11 +96,11 @@ def decider(swarm: Swarm, model: ModelId, founder: PeerId) -> PeerId | None:
 
 
 def is_settling(swarm: Swarm, model: ModelId) -> bool:
-    """True while a peer loads layers that will be ready without us, or lets go of some."""
+    """True while a peer loads layers that will be ready without us."""
     states = {
         h.state for record in swarm.peers.values() for h in record.holdings if h.model == model
     }
-    return bool(states & {"fetching", "draining"})
+    return "fetching" in states
 
 
 def moves(swarm: Swarm, wish: Wish, *, gain: float, since_s: float = inf) -> Moves | None:
@@ -104,16 +108,17 @@ def moves(swarm: Swarm, wish: Wish, *, gain: float, since_s: float = inf) -> Mov
 
     Layers move when a step then takes less by `gain` (a share) or more, and loading them pays, the
     placement having stood for `since_s`; or when some are lost. Peers that do not let the model's
-    layers move (`PeerRecord.moves`) keep exactly what they hold. A peer that holds several spans
-    lets go of those that the best route does not need and others hold.
+    layers move (`PeerRecord.moves`), or that are about to let go of some, keep what they hold. A
+    peer that holds several spans lets go of those that the best route does not need and others
+    hold.
     """
     town = _Town(swarm, wish)
     now = town.present()
     from_s = None if now is None else town.seconds(now)
     wanted = town.wanted()
-    if wanted is not None and wanted != now:
+    if wanted is not None and (wanted != now or town.is_to_be_obeyed()):
         to_s = town.seconds(wanted)
-        saved = 1.0 if from_s is None else 1 - to_s / from_s
+        saved = 1.0 if from_s is None or town.is_to_be_obeyed() else 1 - to_s / from_s
         phases = town.ordered(wanted) if saved >= gain else None
         if phases and (from_s is None or saved * (HORIZON_S + since_s) >= town.loading_s(phases)):
             return Moves(phases, town.handed(now, wanted), from_s, to_s)
@@ -134,7 +139,11 @@ class _Town:
             if wish.profile.allows(record.kernels)
         }
         self._swarm = replace(swarm, peers=records)
-        self._movable = frozenset(p for p, record in records.items() if wish.model in record.moves)
+        self._movable = frozenset(
+            peer
+            for peer, record in records.items()
+            if wish.model in record.moves and not _spans(record, wish, {"draining"})
+        )
         self._ready = {peer: _spans(record, wish, {"ready"}) for peer, record in records.items()}
         self._limits = {
             peer: int(MEMORY_SHARE * record.device.memory_bytes) for peer, record in records.items()
@@ -157,6 +166,7 @@ class _Town:
             for peer, held in self._ready.items()
             if held and peer not in self._movable
         }
+        fixed |= {p: span for p, span in wish.by_hand.items() if p in self._movable}
         peers = self._movable | fixed.keys()
         try:
             placed = place(
@@ -228,6 +238,13 @@ class _Town:
             if not parts_of(stage.span, self._ready[stage.peer])
         )
 
+    def is_to_be_obeyed(self) -> bool:
+        """True while a span given by hand is not where it was given."""
+        return any(
+            peer in self._movable and not parts_of(span, self._ready[peer])
+            for peer, span in self._wish.by_hand.items()
+        )
+
     def ordered(self, target: Route) -> tuple[tuple[Move, ...], ...] | None:
         """The phases that lead to holdings over which `target` can go; None where none do."""
         wanted: dict[PeerId, list[Span]] = {}
@@ -274,6 +291,9 @@ class _Town:
         longest one where nothing is wanted of it.
         """
         held = self._ready[peer]
+        by_hand = self._wish.by_hand.get(peer)
+        if by_hand is not None:
+            return frozenset(parts_of(by_hand, held) or (by_hand,))
         if not wanted:
             return frozenset(sorted(held, key=lambda span: (-len(span), span.first))[:1])
         return frozenset(part for span in wanted for part in parts_of(span, held) or (span,))
@@ -292,7 +312,7 @@ class _Town:
 
 def _freed(record: PeerRecord, wish: Wish) -> PeerRecord:
     """A record without queues, whose memory is what other models leave."""
-    own = _spans(record, wish, {"ready", "draining"})
+    own = _spans(record, wish, {"ready"})
     mine = sum(weight_bytes(wish.spec, span, wish.cost) for span in own)
     device = record.device
     others = max(0, device.memory_bytes - record.room_bytes - mine)

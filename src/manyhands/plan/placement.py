@@ -145,7 +145,7 @@ def _tables(
     cost: Cost,
     tokens: int,
     names: tuple[PeerId, ...],
-    within: Mapping[PeerId, Span],
+    within: Mapping[PeerId, Span] = ANYWHERE,
 ) -> Tables:
     count = len(spec.layers)
     work = [layer_work(layer, cost) for layer in spec.layers]
