@@ -153,3 +153,11 @@ def test_bad_input_says_what_to_type(capsys):
         told(capsys, "llama-70b")
     with pytest.raises(ManyhandsError, match="no swarm"):
         told(capsys, "qwen3-4b", api=Served({"peers": 7}))
+
+
+def test_spans_given_by_hand_are_planned_so_and_marked(capsys):
+    found = told(capsys, "qwen3-4b", more=1, spans=("0:10", "0101=10:38"))
+    assert [(s["first"], s["last"], s["by_hand"]) for s in found["stages"]] == [
+        (0, 10, True),
+        (10, 38, True),
+    ]

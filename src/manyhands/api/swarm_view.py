@@ -121,6 +121,7 @@ def _peer(record: PeerRecord, me: PeerId, models: Sequence[ServedModel]) -> Json
     return {
         "id": record.peer,
         "short": short(record.peer),
+        "name": record.name,
         "is_me": record.peer == me,
         "device": {
             "kind": device.kind,

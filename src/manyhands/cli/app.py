@@ -37,7 +37,7 @@ from manyhands.cli.options import (
     Peers,
     PeersPort,
     PublicHost,
-    Span,
+    Spans,
     Threads,
     Url,
     Verbose,
@@ -113,7 +113,7 @@ def run_or_serve(
     context: typer.Context,
     model: Model = "storyteller",
     peers: Peers = 0,
-    span: Span = None,
+    span: Spans = None,
     max_memory: MaxMemory = None,
     engine: Engine = "auto",
     dtype: Dtype = "auto",
@@ -137,8 +137,8 @@ def run_or_serve(
     from manyhands.domain.settings import Settings
 
     options = ServeOptions(
-        model, peers, span, max_memory, engine, dtype, threads, lan, host, public_host, peers_port,
-        door_port, http_host, http_port, api_key, tuple(allow_host or ()),
+        model, peers, tuple(span or ()), max_memory, engine, dtype, threads, lan, host, public_host,
+        peers_port, door_port, http_host, http_port, api_key, tuple(allow_host or ()),
         tuple(allow_origin or ()),
     )  # fmt: skip
     console = Console(as_json=as_json)
@@ -162,7 +162,7 @@ def join(
         typer.Option("--model", help="The swarm's model on this disk; else the others give it."),
     ] = None,
     span: Annotated[
-        str | None, typer.Option("--span", help="Layers FIRST:LAST; else what is needed most.")
+        str | None, typer.Option("--span", help="Layers FIRST:LAST, which never move.")
     ] = None,
     max_memory: MaxMemory = None,
     disk: Annotated[
@@ -251,6 +251,7 @@ def plan(
     more: Annotated[
         int | None, typer.Option(help="This machine and so many like it, not what runs here.")
     ] = None,
+    span: Spans = None,
     url: Url = None,
     api_key: ApiKey = None,
     as_json: AsJson = False,
@@ -267,7 +268,7 @@ def plan(
         home = Home.standard()
         asks = url is not None or (more is None and bool(running(home)))
         api = find_api(home, url, api_key) if asks else None
-        options = verb.PlanOptions(tuple(models), form, context, more or 0)
+        options = verb.PlanOptions(tuple(models), form, context, more or 0, tuple(span or ()))
         verb.plan(Console(as_json=as_json), options, api)
 
     run_plain(work, as_json=as_json, verbose=verbose)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from manyhands.cli.choosing import choose_door
 from manyhands.cli.console import Console, end_with_parent, until_signal
+from manyhands.cli.following import follow
 from manyhands.cli.gauging import gauge
 from manyhands.cli.limits import NO_LIMITS, LimitOptions, Sparing, follow_sleep
 from manyhands.cli.loading import Fetch, shown_loading
@@ -230,6 +231,9 @@ class _Joining:
             last=span.last,
             weight_bytes=held_bytes,
         )
+        founder = self._entered.admission.contacts[0].peer  # who asks most, probably
+        is_movable = self._options.span is None
+        follow(self._console, node, opened.model, founder, self._settings, is_movable=is_movable)
         await self._tell_company(node)
 
     async def _obtained(self, node: Node) -> Opened:

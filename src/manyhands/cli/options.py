@@ -27,8 +27,9 @@ Model = Annotated[str, typer.Argument(help="A model's folder, or `storyteller`."
 Peers = Annotated[
     int, typer.Option("--peers", help="Share it over so many processes here; 0: this one holds it.")
 ]
-Span = Annotated[
-    str | None, typer.Option("--span", help="Layers FIRST:LAST here; else as many as fit.")
+Spans = Annotated[
+    list[str] | None,
+    typer.Option("--span", help="Layers FIRST:LAST here, NAME=FIRST:LAST there; they never move."),
 ]
 Engine = Annotated[str, typer.Option("--engine", help="auto, numpy or torch.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="auto, fp32, bf16 or fp16 (torch).")]

@@ -6,7 +6,7 @@ model. How it is told is in `planned`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,10 +16,12 @@ from manyhands.cli.http import Api
 from manyhands.cli.known_models import KNOWN_MODELS
 from manyhands.cli.machine import BUSY
 from manyhands.cli.planned import Planned, Wanted, as_data, show, swarm_behind
+from manyhands.cli.spans import by_peer, read_spans
 from manyhands.cli.words import engine_for
 from manyhands.domain.device import Device
 from manyhands.domain.ids import PeerId
 from manyhands.domain.model_spec import ModelSpec
+from manyhands.domain.span import Span
 from manyhands.domain.swarm import PeerRecord, Swarm
 from manyhands.domain.weight_format import INTEGER_FORMATS, weight_format
 from manyhands.engine.choice import choose, spec_of
@@ -51,6 +53,7 @@ class PlanOptions:
     form: str = "auto"
     context: int = 4096
     more: int = 0
+    spans: tuple[str, ...] = ()
 
 
 def plan(
@@ -69,6 +72,8 @@ def plan(
         raise UserError("--context must be 1 or more, --more a number in [0, 64]")
     if not 1 <= len(options.models) <= MOST_MODELS:
         raise UserError(f"name 1 to {MOST_MODELS} models to be planned together")
+    if options.spans and len(options.models) > 1:
+        raise UserError("--span is of one model; plan several without it")
     wanted = []
     for model in options.models:
         measured = _measured(model, options, measuring)
@@ -79,14 +84,17 @@ def plan(
         swarm, owner = swarm_behind(api, wanted)
     else:
         swarm, owner = _alike(measured.device, options.more)
-    for planned in _together(wanted, swarm, owner):
+    by_hand = by_peer(read_spans(options.spans, wanted[0].spec), swarm, owner)
+    for planned in _together(wanted, swarm, owner, by_hand):
         if console.as_json:
             console.event("plan", **as_data(planned, api is not None))
         else:
             show(console, planned, swarm, owner)
 
 
-def _together(wanted: list[Wanted], swarm: Swarm, owner: PeerId) -> list[Planned]:
+def _together(
+    wanted: list[Wanted], swarm: Swarm, owner: PeerId, by_hand: Mapping[PeerId, Span]
+) -> list[Planned]:
     """A forecast of each model, as typed; each leaves what those before it took in memory alone.
 
     The order in which they are placed is the one whose answers take the least time in all. Raises
@@ -96,8 +104,8 @@ def _together(wanted: list[Wanted], swarm: Swarm, owner: PeerId) -> list[Planned
     planned: dict[int, Planned] = {}
     for number in order:
         one = wanted[number]
-        told = forecast(swarm, one.spec, owner, one.cost, tokens=one.tokens)
-        planned[number] = Planned(one, told)
+        told = forecast(swarm, one.spec, owner, one.cost, tokens=one.tokens, within=by_hand)
+        planned[number] = Planned(one, told, frozenset(by_hand))
         swarm = left_after(swarm, told.placement.route, one.spec, one.tokens, one.cost)
     return [planned[number] for number in range(len(wanted))]
 

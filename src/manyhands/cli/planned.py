@@ -36,10 +36,11 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A model and what would be done with it."""
+    """A model and what would be done with it; the spans of `by_hand` were typed."""
 
     wanted: Wanted
     forecast: Forecast
+    by_hand: frozenset[PeerId] = frozenset()
 
 
 def swarm_behind(api: Api, wanted: Iterable[Wanted]) -> tuple[Swarm, PeerId]:
@@ -71,7 +72,8 @@ def _record(peer: Mapping[str, Any], address: str, planned: Mapping[str, Wanted]
                 span = Span(held["first"], min(held["last"], len(ours.spec.layers)))
                 taken -= weight_bytes(ours.spec, span, ours.cost)
     name = PeerId(peer["id"])
-    return PeerRecord(name, 1, 0.0, address, left_of(device, max(0, taken)))
+    left = left_of(device, max(0, taken))
+    return PeerRecord(name, 1, 0.0, address, left, name=peer.get("name", ""))
 
 
 def as_data(planned: Planned, is_swarm: bool) -> dict[str, Any]:
@@ -83,7 +85,10 @@ def as_data(planned: Planned, is_swarm: bool) -> dict[str, Any]:
         "format": wanted.form,
         "context": wanted.tokens,
         "over": "swarm" if is_swarm else "here",
-        "stages": _stages(found.placement.route, found.placement.stage_s),
+        "stages": [
+            {**stage, "by_hand": stage["peer"] in planned.by_hand}
+            for stage in _stages(found.placement.route, found.placement.stage_s)
+        ],
         "left_out": list(found.placement.left_out),
         "answer_tok_s": found.answer_tok_s,
         "first_token_s": found.first_token_s,
@@ -129,7 +134,7 @@ def show(console: Console, planned: Planned, swarm: Swarm, owner: PeerId) -> Non
         f"{wanted.tokens:,} tokens. Predicted, nothing is loaded:",
         "bold",
     )
-    _show_stages(console, found, called)
+    _show_stages(console, planned, called)
     console.say(f"one answer    {found.answer_tok_s:10.1f} tok/s")
     _show_instead(console, found)
     console.say(
@@ -146,11 +151,12 @@ def show(console: Console, planned: Planned, swarm: Swarm, owner: PeerId) -> Non
             console.say(f"  instead, {other.name}: {other.tok_s:.1f} tok/s", "dim")
 
 
-def _show_stages(console: Console, found: Forecast, called: Callable[[PeerId], str]) -> None:
-    placed = found.placement
+def _show_stages(console: Console, planned: Planned, called: Callable[[PeerId], str]) -> None:
+    placed = planned.forecast.placement
     for stage, seconds in zip(placed.route.stages, placed.stage_s, strict=True):
         name = f"  {called(stage.peer):14} layers {stage.span!s:8}"
-        console.say(f"{name}  {seconds * 1e3:8.1f} ms a token")
+        typed = "  (by hand)" if stage.peer in planned.by_hand else ""
+        console.say(f"{name}  {seconds * 1e3:8.1f} ms a token{typed}")
     if len(placed.route) > 1:
         links_s = placed.step_s - sum(placed.stage_s)
         console.say(f"  {'links':29}  {links_s * 1e3:8.1f} ms a token")

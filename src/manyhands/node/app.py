@@ -19,6 +19,7 @@ from manyhands.domain.messages import (
     Ack,
     Announce,
     AskBlock,
+    AskMove,
     AskPieces,
     Beat,
     Block,
@@ -31,6 +32,7 @@ from manyhands.domain.messages import (
     ManifestTold,
     Message,
     NotGiven,
+    NotMoved,
     PiecesHad,
     Probe,
     Probed,
@@ -54,9 +56,11 @@ from manyhands.node.fetcher import Fetcher
 from manyhands.node.gauge import Gauge
 from manyhands.node.holdings import Holdings
 from manyhands.node.model import Model
+from manyhands.node.mover import Followed, Mover
 from manyhands.node.owner import Owner
 from manyhands.node.peers import Clock, Loss, Peers
 from manyhands.node.rehearsal import Rehearsal
+from manyhands.node.replanner import Replanner
 from manyhands.node.rules import ALL_RULES, Rules
 from manyhands.node.seeder import Seeder
 from manyhands.node.survey import Survey
@@ -98,6 +102,8 @@ class Node:
         known = {model.id: model for model in models}
         self.peer = me
         self.settings = settings
+        self.name = ""
+        """What people call this device; it is told to all members."""
         self._rules = rules
         self.kernels = next((model.profile.kernels for model in known.values()), "")
         self.paused: Pause = ""
@@ -133,12 +139,9 @@ class Node:
             self.gauge.took,
             self.allowance,
         )
-        self.seeder = Seeder(outside.disk, send, self.allowance)
-        for model in known.values():
-            if model.shelf is not None:
-                self.seeder.offer(model.shelf)
-        self.fetcher = Fetcher(me, self.directory, outside.disk, clock, settings, send)
+        self._make_givers(outside, known.values())
         self.owner = Owner(me, self.directory, clock, settings, outside.chance, send, rules)
+        self._make_movers(outside)
 
     async def run(self) -> None:
         """Run all roles until cancelled; connections are closed on the way out."""
@@ -148,6 +151,9 @@ class Node:
                 roles.create_task(self.peers.run())
                 roles.create_task(self.worker.run())
                 roles.create_task(self.owner.run())
+                roles.create_task(self.owner.follow())
+                roles.create_task(self.mover.run())
+                roles.create_task(self.replanner.run())
                 roles.create_task(self.directory.run())
                 roles.create_task(self.survey.run())
                 roles.create_task(self.seeder.run())
@@ -205,6 +211,12 @@ class Node:
         self.peers.redial()
         self.directory.announce()
 
+    def follow(self, followed: Followed) -> None:
+        """Take part in placing a model's layers anew where that pays."""
+        self.mover.follow(followed)
+        self.replanner.follow(followed)
+        self.directory.announce()
+
     def message(self, source: PeerId, message: Message, done: Callable[[], None]) -> None:
         """Give a message to the role it is for."""
         match message:
@@ -216,6 +228,10 @@ class Node:
                 self.directory.receive(source, message)
             case Probe() | Probed():
                 self.survey.receive(source, message)
+            case AskMove():
+                self.mover.receive(source, message)
+            case NotMoved():
+                self.replanner.receive(source, message)
             case AskPieces() | AskBlock():
                 self.seeder.receive(source, message)
             case ManifestTold() | PiecesHad() | Block() | NotGiven():
@@ -242,6 +258,36 @@ class Node:
             self.worker.link_lost(peer)
             self.owner.link_lost(peer, loss)
 
+    def _make_givers(self, outside: Outside, models: Iterable[Model]) -> None:
+        self.seeder = Seeder(outside.disk, self.peers.send, self.allowance)
+        for model in models:
+            if model.shelf is not None:
+                self.seeder.offer(model.shelf)
+        self.fetcher = Fetcher(
+            self.peer, self.directory, outside.disk, outside.clock, self.settings, self.peers.send
+        )
+
+    def _make_movers(self, outside: Outside) -> None:
+        self.mover = Mover(
+            self.peer,
+            outside.device.memory_bytes,
+            self.holdings,
+            self.worker.memories,
+            self.directory,
+            outside.clock,
+            self.settings,
+            self.peers.send,
+        )
+        self.replanner = Replanner(
+            self.peer,
+            self.holdings.model,
+            self.directory,
+            outside.disk,
+            outside.clock,
+            self.settings,
+            self.peers.send,
+        )
+
     def _about(self) -> About:
         return About(
             self.gauge.device,
@@ -250,4 +296,6 @@ class Node:
             self.holdings.room_bytes(),
             self.survey.links,
             self.paused,
+            self.mover.models,
+            self.name,
         )

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from manyhands.domain.ids import ModelId, PeerId, SessionId
+from manyhands.domain.ids import ModelId, PeerId, SessionId, short
 from manyhands.domain.messages import Message, Renew
 from manyhands.domain.model_spec import ModelSpec
 from manyhands.domain.settings import Settings
 from manyhands.domain.swarm import Swarm
 from manyhands.domain.work import Route, Sampling
-from manyhands.errors import ContextOverflow
+from manyhands.errors import ContextOverflow, ManyhandsError
 from manyhands.node.beginnings import Beginnings
 from manyhands.node.model import Model
 from manyhands.node.peers import Clock, Loss
@@ -25,6 +26,8 @@ from manyhands.node.waiting_room import WaitingRoom
 from manyhands.plan.cost import Cost
 from manyhands.plan.spreading import Running, at_home, queued
 from manyhands.wire.frame import CAPS, Kind
+
+log = logging.getLogger(__name__)
 
 NUMBER_BYTES = 4
 """What a number of a hidden state takes on the wire, at most."""
@@ -83,6 +86,7 @@ class Owner:
         self._me, self._view, self._clock, self._settings = me, view, clock, settings
         self._chance, self._send, self._rules = chance, send, rules
         self._sessions: dict[SessionId, Session] = {}
+        self._leaving: tuple[Session, asyncio.Task[None]] | None = None
         self._beginnings = Beginnings(clock, settings.keep_s)
         self._room = WaitingRoom(clock, chance, settings.admission_wait_s)
 
@@ -93,6 +97,19 @@ class Owner:
             for name, session in self._sessions.items():
                 for peer in session.ring.route.peers():
                     self._send(peer, Renew(name))
+
+    async def follow(self) -> None:
+        """Move sessions that nobody speaks with off layers that are to be let go of; until
+        cancelled. The others move by themselves, between two steps.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                for session in list(self._sessions.values()):
+                    if session.is_to_leave():
+                        task = tasks.create_task(_leave(session))
+                        self._leaving = session, task
+                        await asyncio.wait({task})
+                await self._view.changed()
 
     @property
     def waiting(self) -> int:
@@ -178,6 +195,8 @@ class Owner:
 
     def _end(self, session: Session) -> None:
         self._sessions.pop(session.terms.session, None)
+        if self._leaving is not None and self._leaving[0] is session:
+            self._leaving[1].cancel()
         session.close()
 
     def receive(self, source: PeerId, message: FromStage) -> None:
@@ -190,3 +209,10 @@ class Owner:
         """Our own connection to a peer was lost."""
         for session in self._sessions.values():
             session.ring.link_lost(peer, loss)
+
+
+async def _leave(session: Session) -> None:
+    try:
+        await session.leave()
+    except ManyhandsError as error:  # its next run finds out, and says so to its user
+        log.info("session %s: %s", short(session.terms.session), error)

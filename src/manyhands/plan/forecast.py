@@ -7,12 +7,14 @@ of how it is told.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil
 
 from manyhands.domain.ids import PeerId
 from manyhands.domain.model_spec import ModelSpec
+from manyhands.domain.span import Span
 from manyhands.domain.swarm import Swarm
 from manyhands.errors import ResourceError
 from manyhands.plan.cost import (
@@ -25,7 +27,7 @@ from manyhands.plan.cost import (
     prompt_bytes,
     span_s,
 )
-from manyhands.plan.placement import Placement, place
+from manyhands.plan.placement import ANYWHERE, Placement, place
 from manyhands.plan.tensor_split import TensorSplit, tensor_split
 from manyhands.plan.throughput import Throughput, throughput
 
@@ -60,14 +62,23 @@ class Forecast:
 
 
 def forecast(
-    swarm: Swarm, spec: ModelSpec, owner: PeerId, cost: Cost, *, tokens: int, chunk: int = 128
+    swarm: Swarm,
+    spec: ModelSpec,
+    owner: PeerId,
+    cost: Cost,
+    *,
+    tokens: int,
+    chunk: int = 128,
+    within: Mapping[PeerId, Span] = ANYWHERE,
 ) -> Forecast:
     """Predict; `tokens` is what memory is planned for, `chunk` how many of a prompt go together.
 
+    A peer in `within` computes nothing outside its span there.
+
     Raises ResourceError when the model fits nowhere, saying how much is missing.
     """
-    placed = place(swarm, spec, owner, cost, tokens=tokens)
-    many = throughput(swarm, spec, owner, cost, tokens=tokens)
+    placed = place(swarm, spec, owner, cost, tokens=tokens, within=within)
+    many = throughput(swarm, spec, owner, cost, tokens=tokens, within=within)
     split = tensor_split(swarm, spec, owner, cost, tokens=tokens)
     prompt = max(1, min(PROMPT_TOKENS, tokens // 2))
     reading = replace(cost, tokens=min(chunk, prompt), context=prompt // 2)

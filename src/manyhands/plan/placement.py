@@ -7,12 +7,14 @@ while a placement stays. The search itself is in `plan/orders`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from math import inf, isfinite
+from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from manyhands.domain.ids import PeerId, short
 from manyhands.domain.model_spec import ModelSpec
@@ -35,6 +37,8 @@ from manyhands.plan.cost import (
 )
 from manyhands.plan.cuts import Pipeline, Tables, cut
 from manyhands.plan.orders import search
+
+ANYWHERE: Mapping[PeerId, Span] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +86,19 @@ def place(
     *,
     tokens: int,
     peers: Iterable[PeerId] | None = None,
+    within: Mapping[PeerId, Span] = ANYWHERE,
 ) -> Placement:
     """The placement over `peers` (all of the swarm by default) whose steps come round quickest.
 
-    Every stage's weights and key/value memory for `tokens` tokens (of all sessions together) stay
-    within MEMORY_SHARE of its device. Of equally quick ones the one with fewer devices is
-    taken. Raises ResourceError when no placement fits.
+    A stage of a peer in `within` stays within its span there. Every stage's weights and key/value
+    memory for `tokens` tokens (of all sessions together) stay within MEMORY_SHARE of its device. Of
+    equally quick ones the one with fewer devices is taken. Raises ResourceError when no placement
+    fits.
     """
     names = computing(swarm, spec, cost, peers)
     if not names:
         raise ResourceError("no device that computes is there to place the model on; add a peer")
-    tables = tabulate(swarm, spec, owner, cost, tokens, names)
+    tables = tabulate(swarm, spec, owner, cost, tokens, names, within)
     best, together = search(tables)
     if not best.cuts:
         raise ResourceError(_shortage(swarm, spec, cost, tokens, names))
@@ -147,6 +153,7 @@ def tabulate(
     cost: Cost,
     tokens: int,
     names: tuple[PeerId, ...],
+    within: Mapping[PeerId, Span] = ANYWHERE,
 ) -> Tables:
     """Models, memory and links as seconds; devices are places in `names`."""
     count = len(spec.layers)
@@ -163,7 +170,7 @@ def tabulate(
         first = np.searchsorted(below, below - limit)
         if whole <= limit:  # a tied head beside its embedding is held once
             first[count] = 0
-        earliest.append(first)
+        earliest.append(_bounded(first, within[name]) if name in within else first)
 
     def hop(source: PeerId, target: PeerId, size_bytes: int) -> float:
         if source != target and (source, target) in swarm.broken:
@@ -178,6 +185,13 @@ def tabulate(
         leave_s=np.array([hop(name, owner, answer_bytes()) for name in names]),
         hop_s=np.array([[hop(source, name, hidden) for name in names] for source in names]),
     )
+
+
+def _bounded(first: NDArray[np.intp], span: Span) -> NDArray[np.intp]:
+    """`earliest` of a device whose stage must lie within a span."""
+    ends = np.arange(len(first))
+    is_inside = (ends > span.first) & (ends <= span.last)
+    return np.where(is_inside, np.maximum(first, span.first), ends)
 
 
 def _shortage(

@@ -7,6 +7,7 @@ top, alike for every way. Knows nothing of what one session gets, or of what is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -19,7 +20,7 @@ from manyhands.domain.swarm import Swarm
 from manyhands.domain.work import Route, Stage
 from manyhands.errors import ResourceError
 from manyhands.plan.cost import Cost
-from manyhands.plan.placement import computing, tabulate
+from manyhands.plan.placement import ANYWHERE, computing, tabulate
 from manyhands.plan.streams import Stream, best_streams
 
 
@@ -51,11 +52,18 @@ class Throughput:
 
 
 def throughput(
-    swarm: Swarm, spec: ModelSpec, owner: PeerId, cost: Cost, *, tokens: int
+    swarm: Swarm,
+    spec: ModelSpec,
+    owner: PeerId,
+    cost: Cost,
+    *,
+    tokens: int,
+    within: Mapping[PeerId, Span] = ANYWHERE,
 ) -> Throughput:
     """The routes that give the most together; exact up to `orders.EXACT_DEVICES`.
 
-    Memory for `tokens` tokens is kept along each route. Raises ResourceError where none fits.
+    A peer in `within` computes nothing outside its span there. Memory for `tokens` tokens is kept
+    along each route. Raises ResourceError where none fits.
     """
     names = computing(swarm, spec, cost)
     if not names:
@@ -63,7 +71,7 @@ def throughput(
     # many sessions wait for the rate of a link, not for its latency: others' rows are under way
     links = {ends: replace(link, latency_s=0.0) for ends, link in swarm.links.items()}
     busy = replace(swarm, links=links)
-    tables = tabulate(busy, spec, owner, replace(cost, latency_s=0.0), tokens, names)
+    tables = tabulate(busy, spec, owner, replace(cost, latency_s=0.0), tokens, names, within)
     streams, pipeline = best_streams(tables)
     if pipeline is None:
         raise ResourceError("no devices that reach each other hold the model; add a device")
