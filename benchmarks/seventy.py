@@ -125,7 +125,7 @@ async def swarm(
             for _ in range(chosen.peers):
                 invite = founding.founder.invite()
                 peer = await peers.start(
-                    founding.door, invite, opened.folder, None, "--memory", chosen.memory,
+                    founding.door, invite, opened.folder, None, "--max-memory", chosen.memory,
                     "--threads", str(chosen.threads),
                 )  # fmt: skip
                 await peer.ready(READY_S)

@@ -334,7 +334,7 @@ async def test_layers_move_between_processes_while_an_answer_goes_on(opened, tmp
     async with house(tmp_path, one) as made:
         node, said = made.node, []
         for _ in range(2):
-            await made.start(None, "--memory", str(memory))
+            await made.start(None, "--max-memory", str(memory))
             await made.settled()
         text = await spoken(made.answer(PROMPT, 200))
         node.follow(Followed(one.model.id, node.peer, 512, is_movable=False))
@@ -343,7 +343,7 @@ async def test_layers_move_between_processes_while_an_answer_goes_on(opened, tmp
         async for _ in answer.pieces():
             await asyncio.sleep(0.15)  # somebody reads
             if len(answer.tokens) == 10:
-                await made.start(None, "--memory", str(memory))
+                await made.start(None, "--max-memory", str(memory))
                 await made.settled()
                 names = [name_of(peer) for peer in made.peers.peers]
                 assert newest(node.owner).route.peers() == (names[0], names[1])

@@ -43,7 +43,7 @@ OTHER_NEWS_S = 0.02
 
 
 class Recovery:
-    """A session's way back to work; `recovered_s`, `moved_s` list how long each way and move took."""
+    """A way back to work; `recovered_s` and `moved_s` list how long recoveries and moves took."""
 
     def __init__(self, ring: Ring) -> None:
         self.recovered_s: list[float] = []
