@@ -106,7 +106,7 @@ def test_status_says_who_gives_nothing_and_why(capsys):
         status(Console(as_json=False), Api(url))
     shown = capsys.readouterr().out
     assert "anna  ██ " in shown
-    assert "ben  ░░ " in shown
+    assert "ben  ▓▓ " in shown
     assert shown.count("gives nothing now") == 1
     assert "gives nothing now: it leaves" in shown
 

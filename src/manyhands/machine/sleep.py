@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import shutil
+import signal
 from collections.abc import AsyncGenerator, Sequence
 
 LOGIND = (
@@ -38,6 +40,9 @@ async def announced(words: Sequence[str] = LOGIND) -> AsyncGenerator[bool, None]
             if found is not None:
                 yield found[1] == "true"
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                # not Process.kill: it looks first whether the child has ended, and may take its
+                # end from asyncio, which then complains
+                os.kill(process.pid, signal.SIGKILL)
         await process.wait()
