@@ -192,14 +192,14 @@ class _Town:
         best, size = wanted, self._to_load(wanted)
         while size:
             near = [
-                (self._to_load(other), self.seconds(other), other.stages)
+                (self._to_load(other), self.seconds(other), _places(other), other)
                 for other in self._neighbours(best)
                 if self._may_be(other, fixed)
             ]
             found = min((one for one in near if one[0] < size and one[1] <= most_s), default=None)
             if found is None:
                 break
-            best, size = Route(found[2]), found[0]
+            size, _, _, best = found
         return best
 
     def _neighbours(self, way: Route) -> Iterable[Route]:
@@ -343,3 +343,8 @@ def _by_layer(way: Route) -> dict[int, PeerId]:
 
 def _words(span: Span) -> str:
     return f"{span.first}:{span.last}"
+
+
+def _places(way: Route) -> tuple[tuple[PeerId, int, int], ...]:
+    """A way as what can be put in order, so that all who compute choose the same of equals."""
+    return tuple((stage.peer, stage.span.first, stage.span.last) for stage in way.stages)
