@@ -16,7 +16,7 @@ from verbs import Verb
 
 import tiny
 from founding_house import SETTINGS, founding, small
-from manyhands.cli.join import JoinOptions, open_running
+from manyhands.cli.running import models_here, wanted_of
 from manyhands.domain.admission import Admission, Contact, RunningModel
 from manyhands.domain.ids import ModelId
 from manyhands.domain.settings import Settings
@@ -266,12 +266,11 @@ def test_a_swarm_of_an_engine_that_is_not_here_is_said_with_what_to_do(folder, t
     def admission(*models):
         return Admission("", "", (), models, 0.0)
 
-    options = JoinOptions("host", model=str(folder))
     running = RunningModel(ModelId("ab" * 32), "little", "abacus", "wood")
     with pytest.raises(BadSetting, match=r"computes with abacus in wood.*--engine numpy"):
-        open_running(admission(running), options, Settings())
+        models_here(wanted_of(admission(running)), str(folder), None, Settings())
     with pytest.raises(UserError, match="runs no model yet"):
-        open_running(admission(), options, Settings())
+        wanted_of(admission())
 
 
 @pytest.mark.slow

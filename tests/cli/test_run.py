@@ -85,7 +85,7 @@ def test_however_it_is_asked_to_end_no_key_stays(how, tmp_path):
 
 
 def test_a_swarm_that_fell_while_a_person_talked_is_told():
-    served = _Served(Console(as_json=False), ServeOptions("storyteller"), Settings())
+    served = _Served(Console(as_json=False), ServeOptions(("storyteller",)), Settings())
     served.raise_failure()
     served._told.put("http://127.0.0.1:9")
     served._told.put(PeerLost("it fell"))

@@ -269,7 +269,7 @@ async def test_the_next_invite_is_told_before_the_last_one_ends(tmp_path, capsys
 async def test_what_is_missing_is_told_each_time_it_changes(tmp_path, capsys):
     async with founding(tmp_path) as swarm:
         layers = len(swarm.opened.model.spec.layers)
-        telling = _tell_coverage(Console(as_json=True), swarm, lambda: None)
+        telling = _tell_coverage(Console(as_json=True), swarm, swarm.speaker, lambda _: None)
 
         async def hold():
             await swarm.hold(Span(0, 1))

@@ -33,6 +33,7 @@ from manyhands.cli.options import (
     MaxMemory,
     MaxUpload,
     Model,
+    Models,
     OnMains,
     Peers,
     PeersPort,
@@ -111,7 +112,7 @@ def demo(
 @app.command("run", help="Run a model, serve it by HTTP, and talk to it here.")
 def run_or_serve(
     context: typer.Context,
-    model: Model = "storyteller",
+    models: Models = None,
     peers: Peers = 0,
     span: Spans = None,
     max_memory: MaxMemory = None,
@@ -137,9 +138,9 @@ def run_or_serve(
     from manyhands.domain.settings import Settings
 
     options = ServeOptions(
-        model, peers, tuple(span or ()), max_memory, engine, dtype, threads, lan, host, public_host,
-        peers_port, door_port, http_host, http_port, api_key, tuple(allow_host or ()),
-        tuple(allow_origin or ()),
+        tuple(models or ("storyteller",)), peers, tuple(span or ()), max_memory, engine, dtype,
+        threads, lan, host, public_host, peers_port, door_port, http_host, http_port, api_key,
+        tuple(allow_host or ()), tuple(allow_origin or ()),
     )  # fmt: skip
     console = Console(as_json=as_json)
     if context.command.name == "serve":

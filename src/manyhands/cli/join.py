@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from manyhands.cli.choosing import choose_door
 from manyhands.cli.console import Console, end_with_parent, until_signal
@@ -12,6 +11,7 @@ from manyhands.cli.following import follow
 from manyhands.cli.gauging import gauge
 from manyhands.cli.limits import NO_LIMITS, LimitOptions, Sparing, follow_sleep
 from manyhands.cli.loading import Fetch, shown_loading
+from manyhands.cli.running import dtype_of, models_here, open_running, wanted_of
 from manyhands.cli.words import (
     as_size,
     check_fits,
@@ -22,21 +22,22 @@ from manyhands.cli.words import (
     read_size,
     read_span,
 )
-from manyhands.domain.admission import Admission, RunningModel
+from manyhands.domain.admission import RunningModel
+from manyhands.domain.device import Device
 from manyhands.domain.ids import short
 from manyhands.domain.settings import Settings
 from manyhands.domain.span import Span
-from manyhands.domain.weight_format import INTEGER_FORMATS
-from manyhands.errors import BadSetting, DeadlinePassed, PeerLost, ResourceError, UserError
+from manyhands.errors import DeadlinePassed, PeerLost, ResourceError
 from manyhands.launch.joining import DoorAddress, Entered, enter, read_door, told_time
 from manyhands.launch.link import is_link, read_link
 from manyhands.node.app import Node
 from manyhands.node.giving import Giving
 from manyhands.node.live import Listening, LivePeer, wall_clock
 from manyhands.node.obtaining import fetched_folder, fetching
-from manyhands.node.opened import Opened, open_model
-from manyhands.plan.share import held_layers, share, stage_of
-from manyhands.store.builtin import STORYTELLER, folder_of
+from manyhands.node.opened import Opened
+from manyhands.plan.cost import fits, memory_bytes
+from manyhands.plan.share import gaps, held_layers, share, stage_of
+from manyhands.plan.taken import left_of
 from manyhands.store.home import Home
 from manyhands.trust.certificate import Membership
 from manyhands.trust.invite import Invite, read_invite
@@ -116,7 +117,7 @@ class _Visit:
             at = joining.peer.address
             return (await enter(home, keys, door, None, settings, address=at)).membership
 
-        threads = self._sparing.threads(wanted_of(entered.admission), self._options.threads)
+        threads = self._sparing.threads(wanted_of(entered.admission)[0], self._options.threads)
         options = replace(self._options, threads=threads)
         joining = _Joining(console, options, settings, entered, home)
         is_guest = entered.membership.is_guest
@@ -184,11 +185,13 @@ class _Joining:
         self._here = device_here(options.memory)
         self._wanted = wanted_of(entered.admission)
         self._fetch = Fetch()
-        is_here = options.model is not None or self._wanted.name == STORYTELLER
-        self._opened: Opened | None = None
-        if is_here:  # what is wrong with it is said before anybody hears of us
-            self._opened = open_running(entered.admission, options, settings)
-            self._span_of(self._opened)
+        # what is wrong with one that is here is said before anybody hears of us
+        self._opened = {
+            one.model.id: one
+            for one in models_here(self._wanted, options.model, options.threads, settings)
+        }
+        for opened in self._opened.values():
+            self._span_of(opened)
         self.peer = LivePeer(
             entered.membership,
             (),
@@ -206,27 +209,66 @@ class _Joining:
         await self._met(node)
         self._console.say(f"joined as peer {short(node.peer)} at {self.peer.address}")
         if not self._options.with_parent:  # several on one machine are all alike, and disturb
-            wanted, threads = self._wanted, self._options.threads
-            await gauge(self._console, node, wanted.engine, _dtype(wanted), threads)
-        opened = self._opened or await self._obtained(node)
-        name = opened.name
-        await self.peer.adopt(opened.model, opened.on_start)
-        span = self._span_of(opened) or self._share(node, opened)
+            wanted, threads = self._wanted[0], self._options.threads
+            await gauge(self._console, node, wanted.engine, dtype_of(wanted), threads)
+        await self._take_all(node)
+        await self._tell_company(node)
+
+    async def _take_all(self, node: Node) -> None:
+        """Load a share of each model, first of those with layers that nobody holds.
+
+        Of those that others hold already each gets an equal part of the memory that is left.
+        Raises ResourceError where nothing of any fits.
+        """
+        opened = await self._all_opened(node)
+        here = self._here
+        for number, one in enumerate(opened):
+            span = self._span_of(one) or self._share(node, one, here, len(opened) - number)
+            if span is None:
+                continue
+            await self._take(node, one, span)
+            tokens = planned_tokens(one.model, self._settings)
+            here = left_of(here, memory_bytes(one.model.spec, span, tokens, cost_of(one.model)))
+        if here is self._here:
+            names = " or ".join(one.name for one in opened)
+            tokens = planned_tokens(opened[0].model, self._settings)
+            raise ResourceError(
+                f"not one layer of {names} fits into {as_size(here.memory_bytes)} with memory "
+                f"for {tokens} tokens; free some memory, or join a swarm with a smaller model"
+            )
+
+    async def _all_opened(self, node: Node) -> list[Opened]:
+        if self._options.span is not None and self._opened:  # of that model alone
+            return list(self._opened.values())
+        wanted = self._wanted[:1] if self._options.span is not None else self._wanted
+        opened = [self._opened.get(one.id) or await self._obtained(node, one) for one in wanted]
+        for one in opened:
+            await self.peer.adopt(one.model, one.on_start)
+
+        def is_held(one: Opened) -> bool:
+            swarm, model = node.directory.swarm, one.model
+            return not gaps(held_layers(swarm, model.id, model.spec, node.peer))
+
+        return sorted(opened, key=is_held)
+
+    async def _take(self, node: Node, opened: Opened, span: Span) -> None:
+        before = node.holdings.room_bytes()
         loading = node.hold(opened.model, span)
         here = opened.checkpoint.fetched
         if here is not None:
             due = here.table.of_ranges(opened.checkpoint.ranges(span)) - here.had
             self._fetch = Fetch(here.table.size_bytes(due))
         await shown_loading(self._console, opened, span, loading, self._fetch)
-        held_bytes = self._here.memory_bytes - node.holdings.room_bytes()
+        held_bytes = before - node.holdings.room_bytes()
         self._console.say(
-            f"ready: layers {span.first}:{span.last} of {name}, {as_size(held_bytes)}. "
+            f"ready: layers {span.first}:{span.last} of {opened.name}, {as_size(held_bytes)}. "
             "Ctrl-C leaves cleanly."
         )
         self._console.event(
             "ready",
             peer=node.peer,
             address=self.peer.address,
+            model=opened.name,
             first=span.first,
             last=span.last,
             weight_bytes=held_bytes,
@@ -234,15 +276,14 @@ class _Joining:
         founder = self._entered.admission.contacts[0].peer  # who asks most, probably
         is_movable = self._options.span is None
         follow(self._console, node, opened.model, founder, self._settings, is_movable=is_movable)
-        await self._tell_company(node)
 
-    async def _obtained(self, node: Node) -> Opened:
-        """The swarm's model from those who have it: what it is; its weights come when held."""
-        wanted, models = self._wanted, self._home.models
+    async def _obtained(self, node: Node, wanted: RunningModel) -> Opened:
+        """A model from those who have it: what it is; its weights come when held."""
+        models = self._home.models
         self._console.say(f"asking the others for {wanted.name} …")
         folder = await fetched_folder(node.fetcher, wanted.id, models)
         opened = await asyncio.to_thread(
-            open_running, self._entered.admission, self._options, self._settings, folder
+            open_running, wanted, folder, self._options.threads, self._settings
         )
         opened = replace(opened, name=wanted.name)
         return fetching(opened, node.fetcher, lambda size: self._fetch.told(size))
@@ -285,62 +326,16 @@ class _Joining:
                 "firewall in between, and are both clocks right?"
             ) from None
 
-    def _share(self, node: Node, opened: Opened) -> Span:
+    def _share(self, node: Node, opened: Opened, here: Device, parts: int) -> Span | None:
+        """What is needed most, within what `here` has left; a copy takes one of `parts` of it."""
         model = opened.model
         swarm, cost = node.directory.swarm, cost_of(model)
         tokens = planned_tokens(model, self._settings)
         founder = self._entered.admission.contacts[0].peer  # who asks most, probably
         span = stage_of(swarm, model.id, model.spec, node.peer, founder, tokens, cost)
-        if span is None:
-            counts = held_layers(swarm, model.id, model.spec, node.peer)
-            span = share(counts, model.spec, self._here, tokens, cost)
-        if span is None:
-            raise ResourceError(
-                f"not one layer of {opened.name} fits into "
-                f"{as_size(self._here.memory_bytes)} with memory for {tokens} tokens; free some "
-                "memory, or join a swarm with a smaller model"
-            )
-        return span
-
-
-def wanted_of(admission: Admission) -> RunningModel:
-    """The model that the swarm runs. Raises UserError when it runs none."""
-    if not admission.models:
-        raise UserError("this swarm runs no model yet; start one there with `hands run`")
-    return admission.models[0]
-
-
-def open_running(
-    admission: Admission, options: JoinOptions, settings: Settings, folder: Path | None = None
-) -> Opened:
-    """The swarm's model as it lies on this disk, with the engine the swarm computes with.
-
-    Raises CheckpointError when it does not lie here, UserError when another was named, BadSetting
-    when this machine cannot compute like the swarm.
-    """
-    wanted = wanted_of(admission)
-    folder = folder or folder_of(options.model or STORYTELLER)
-    try:
-        opened = open_model(
-            folder, settings, engine=_engine(wanted), dtype=_dtype(wanted), threads=options.threads
-        )
-    except BadSetting as error:
-        raise BadSetting(
-            f"the swarm computes with {wanted.engine} in {wanted.dtype}, and this machine cannot: "
-            f"{error}; or start the swarm with --engine numpy, which every machine has"
-        ) from error
-    if opened.model.id != wanted.id:
-        raise UserError(
-            f"{folder} is model {short(opened.model.id)}, and the swarm runs {wanted.name}, "
-            f"{short(wanted.id)}: other weights or another config; copy the same files here"
-        )
-    return opened
-
-
-def _engine(wanted: RunningModel) -> str:
-    # in integers the engines may stand in for each other: see engine/integers
-    return "auto" if wanted.dtype in INTEGER_FORMATS else wanted.engine
-
-
-def _dtype(wanted: RunningModel) -> str:
-    return wanted.dtype if wanted.engine == "torch" else "auto"
+        if span is not None and fits(model.spec, span, here, tokens, cost):
+            return span
+        counts = held_layers(swarm, model.id, model.spec, node.peer)
+        if not gaps(counts):
+            here = replace(here, memory_bytes=here.memory_bytes // parts)
+        return share(counts, model.spec, here, tokens, cost)

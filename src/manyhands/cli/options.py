@@ -23,6 +23,10 @@ PublicHost = Annotated[
 Threads = Annotated[
     int | None, typer.Option("--threads", help="How many threads compute (torch engine).")
 ]
+Models = Annotated[
+    list[str] | None,
+    typer.Argument(help="A model's folder, or `storyteller`; several are served together."),
+]
 Model = Annotated[str, typer.Argument(help="A model's folder, or `storyteller`.")]
 Peers = Annotated[
     int, typer.Option("--peers", help="Share it over so many processes here; 0: this one holds it.")

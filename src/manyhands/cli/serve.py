@@ -11,6 +11,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import manyhands
@@ -46,7 +47,10 @@ from manyhands.net.hosts import is_loopback
 from manyhands.net.interfaces import reachable_addresses
 from manyhands.node.live import is_covered, until_covered, wall_clock
 from manyhands.node.opened import Opened, open_model
+from manyhands.node.speaker import Speaker
+from manyhands.plan.cost import memory_bytes
 from manyhands.plan.share import gaps, held_layers, most_from
+from manyhands.plan.taken import left_of
 from manyhands.store.builtin import folder_of
 from manyhands.store.home import Home
 from manyhands.store.hub import Hub, is_of_hub
@@ -66,7 +70,7 @@ SETTLE_S = 2.0
 class ServeOptions:
     """What was typed; see `hands serve --help`."""
 
-    model: str
+    models: tuple[str, ...]
     peers: int = 0
     spans: tuple[str, ...] = ()
     memory: str | None = None
@@ -101,29 +105,25 @@ async def serve(
     """
     check_access(options.http_host, options.api_key, options.allow_origins)
     ports = _ports(options)
-    folder = await _folder(console, options.model)
-    opened = open_model(
-        folder,
-        settings,
-        engine=engine_for(folder, options.engine, options.dtype),
-        dtype=options.dtype,
-        threads=options.threads,
-    )
+    opened = await _opened(console, options, settings)
     here = device_here(options.memory)
-    share = _share(options, opened, here, settings)
+    shares = _shares(options, opened, here, settings)
     sweep()
 
     async def work() -> None:
         holds = not options.peers
         async with (
-            found_swarm(home, opened, here, settings, ports, holds=holds) as swarm,
-            _children(options, swarm, opened),
+            found_swarm(home, opened[0], here, settings, ports, holds=holds) as swarm,
+            _children(options, swarm, opened[0]),
         ):
+            for another in opened[1:]:
+                await swarm.add(another)
             if not is_loopback(ports.host) and holds:  # others may join and count with it
-                engine, dtype, *_ = opened.model.profile.kernels.split("-")
+                engine, dtype, *_ = opened[0].model.profile.kernels.split("-")
                 await gauge(console, swarm.node, engine, dtype, options.threads)
-            await _hold(console, swarm, share)
-            _follow(console, options, swarm, share)
+            for one, share in zip(opened, shares, strict=True):
+                await _hold(console, swarm, one, share, is_in_children=not holds)
+                _follow(console, options, swarm, one, share)
             await _answer_http(console, options, home, swarm, listening, ready, control)
 
     # bound before anything is loaded; whoever connects meanwhile waits
@@ -134,6 +134,21 @@ async def serve(
             console.say("ending …", "dim")
             working.cancel()
     console.event("left")
+
+
+async def _opened(console: Console, options: ServeOptions, settings: Settings) -> list[Opened]:
+    """Every model, in the order typed. Raises UserError for two of one name."""
+    opened: list[Opened] = []
+    for model in options.models:
+        folder = await _folder(console, model)
+        engine = engine_for(folder, options.engine, options.dtype)
+        one = open_model(
+            folder, settings, engine=engine, dtype=options.dtype, threads=options.threads
+        )
+        if any(one.name == other.name for other in opened):
+            raise UserError(f"two models are called {one.name}: who asks must tell them apart")
+        opened.append(one)
+    return opened
 
 
 async def _folder(console: Console, model: str) -> Path:
@@ -148,6 +163,23 @@ async def serve_until_signal(console: Console, options: ServeOptions, settings: 
     """`serve` until Ctrl-C."""
     async with until_signal() as asked:
         await serve(console, options, settings, asked)
+
+
+def _shares(
+    options: ServeOptions, opened: list[Opened], here: Device, settings: Settings
+) -> list[Span | None]:
+    """What this process holds of each model; of a later one what fits beside those before it."""
+    if len(opened) > 1 and (options.peers or options.spans):
+        raise UserError("--peers and --span are of one model; serve several without them")
+    shares = [_share(options, opened[0], here, settings)]
+    for before, one in pairwise(opened):
+        held, tokens = shares[-1], planned_tokens(before.model, settings)
+        if held is not None:
+            cost = cost_of(before.model)
+            here = left_of(here, memory_bytes(before.model.spec, held, tokens, cost))
+        tokens = planned_tokens(one.model, settings)
+        shares.append(most_from(one.model.spec, 0, here, tokens, cost_of(one.model)))
+    return shares
 
 
 def _share(options: ServeOptions, opened: Opened, here: Device, settings: Settings) -> Span | None:
@@ -225,22 +257,27 @@ async def _children(options: ServeOptions, swarm: Founding, opened: Opened) -> A
             yield
 
 
-async def _hold(console: Console, swarm: Founding, share: Span | None) -> None:
-    name, model = swarm.opened.name, swarm.opened.model
+async def _hold(
+    console: Console, swarm: Founding, opened: Opened, share: Span | None, *, is_in_children: bool
+) -> None:
+    name, model = opened.name, opened.model
     profile = model.profile.kernels
+    before = swarm.node.holdings.room_bytes()
     if share is not None:
-        await shown_loading(console, swarm.opened, share, swarm.hold(share))
-    held_bytes = swarm.device.memory_bytes - swarm.node.holdings.room_bytes()
-    where = f"{as_size(held_bytes)} here" if share is not None else "in processes of their own"
+        await shown_loading(console, opened, share, swarm.hold(share, opened))
+    held_bytes = before - swarm.node.holdings.room_bytes()
+    where = "in processes of their own" if is_in_children else f"{as_size(held_bytes)} here"
     console.say(
         f"manyhands {manyhands.__version__} · {name} · {len(model.spec.layers)} layers · "
         f"{profile} · {where}"
     )
 
 
-def _follow(console: Console, options: ServeOptions, swarm: Founding, share: Span | None) -> None:
+def _follow(
+    console: Console, options: ServeOptions, swarm: Founding, opened: Opened, share: Span | None
+) -> None:
     """From now on layers go where they are quickest, but for those given by hand."""
-    model, node = swarm.opened.model, swarm.node
+    model, node = opened.model, swarm.node
     typed = read_spans(options.spans, model.spec)
     node.replanner.by_hand = typed.others
     is_movable = share is not None and typed.here is None
@@ -259,7 +296,7 @@ async def _answer_http(
     """Until cancelled."""
     key = control or secrets.token_urlsafe()
     serving = Serving(
-        speakers=(swarm.speaker,),
+        speakers=swarm.speakers,
         node=swarm.node,
         wall_clock=wall_clock,
         version=manyhands.__version__,
@@ -278,7 +315,16 @@ async def _answer_http(
             link = write_link(swarm.doors, invite)
             console.event("ready", url=url, door=str(swarm.door), invite=invite.text, link=link)
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(_tell_coverage(console, swarm, lambda: ready(url)))
+                missing = {speaker.name for speaker in swarm.speakers}
+
+                def answers(name: str) -> None:
+                    missing.discard(name)
+                    if not missing:
+                        ready(url)
+
+                for speaker in swarm.speakers:
+                    telling = _tell_coverage(console, swarm, speaker, answers)
+                    tasks.create_task(telling)
                 tasks.create_task(_invite_again(console, swarm, invite))
                 at_door = AtDoor(console, swarm.founder.approvals, has_chat=control is not None)
                 tasks.create_task(at_door.run())
@@ -310,9 +356,12 @@ async def _invite_again(console: Console, swarm: Founding, invite: Invite) -> No
         console.event("invite", door=str(swarm.door), invite=invite.text)
 
 
-async def _tell_coverage(console: Console, swarm: Founding, ready: Callable[[], None]) -> None:
-    """Say what is missing, each time that changes, and when nothing is."""
-    node, model = swarm.node, swarm.opened.model
+async def _tell_coverage(
+    console: Console, swarm: Founding, speaker: Speaker, ready: Callable[[str], None]
+) -> None:
+    """Say what is missing of a model, each time that changes, and when nothing is."""
+    node, model = swarm.node, speaker.model
+    of = f" of {speaker.name}" if len(swarm.speakers) > 1 else ""
     told: tuple[bool, tuple[Span, ...]] | None = None
     while True:
         is_ready = is_covered(node.directory.swarm, model)
@@ -322,13 +371,16 @@ async def _tell_coverage(console: Console, swarm: Founding, ready: Callable[[], 
         lost = tuple(gaps(held_layers(node.directory.swarm, model.id, model.spec)))
         if (is_ready, lost) != told:
             if is_ready:
-                console.say("every layer is held: ready to answer", "green")
-                ready()
+                console.say(f"every layer{of} is held: ready to answer", "green")
+                ready(speaker.name)
             elif lost:
                 names = ", ".join(f"{span.first}:{span.last}" for span in lost)
-                console.say(f"waiting for somebody to hold layers {names}", "yellow")
+                console.say(f"waiting for somebody to hold layers {names}{of}", "yellow")
             console.event(
-                "coverage", ready=is_ready, missing=[[span.first, span.last] for span in lost]
+                "coverage",
+                model=speaker.name,
+                ready=is_ready,
+                missing=[[span.first, span.last] for span in lost],
             )
             told = is_ready, lost
         await node.directory.changed()

@@ -82,9 +82,7 @@ class Founding:
         self.founder.models = (_running(opened),)
         self.founder.contacts = lambda: contacts_in(self.node.directory.swarm, self.node.peer)
         self.founder.at_work = self._at_work
-        self.speaker = Speaker(
-            self.opened, lambda: self.node.owner, lambda: datetime.now(UTC).astimezone()
-        )
+        self.speakers: tuple[Speaker, ...] = (self._speaker(self.opened),)
 
     @property
     def doors(self) -> tuple[DoorAddress, ...]:
@@ -177,9 +175,23 @@ class Founding:
         """Return once others can join."""
         await self._started.wait()
 
-    async def hold(self, span: Span) -> None:
-        """Load layers here. Raises ResourceError, CheckpointError."""
-        await self.node.hold(self.opened.model, span)
+    @property
+    def speaker(self) -> Speaker:
+        """Whoever asks for no model by name asks this one."""
+        return self.speakers[0]
+
+    async def add(self, opened: Opened) -> None:
+        """Run one more model, of another name; nothing of it is loaded yet."""
+        await self.peer.adopt(opened.model, opened.on_start)
+        self.founder.models = (*self.founder.models, _running(opened))
+        self.speakers = (*self.speakers, self._speaker(opened))
+
+    def _speaker(self, opened: Opened) -> Speaker:
+        return Speaker(opened, lambda: self.node.owner, lambda: datetime.now(UTC).astimezone())
+
+    async def hold(self, span: Span, opened: Opened | None = None) -> None:
+        """Load layers here, of the first model by default; see Node.hold for what is raised."""
+        await self.node.hold((opened or self.opened).model, span)
 
     async def _renewed(self) -> Membership:
         membership = self.founder.membership()
