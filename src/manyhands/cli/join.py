@@ -238,9 +238,10 @@ class _Joining:
             )
 
     async def _all_opened(self, node: Node) -> list[Opened]:
-        if self._options.span is not None and self._opened:  # of that model alone
-            return list(self._opened.values())
-        wanted = self._wanted[:1] if self._options.span is not None else self._wanted
+        """With layers typed those of one model alone: the one typed, else the swarm's first."""
+        wanted = self._wanted
+        if self._options.span is not None:
+            wanted = tuple(one for one in wanted if one.id in self._opened)[:1] or wanted[:1]
         opened = [self._opened.get(one.id) or await self._obtained(node, one) for one in wanted]
         for one in opened:
             await self.peer.adopt(one.model, one.on_start)
