@@ -43,7 +43,7 @@ def swarm_routes(desk: Desk) -> APIRouter:
 
     @routes.get("/swarm", summary="Who is here and holds what")
     async def swarm() -> Response:
-        return json_response({**view(), "version": desk.serving.version})
+        return json_response({**view(), "version": desk.serving.version, "tokens": desk.tokens})
 
     @routes.get("/swarm/events", summary="A snapshot now and at every change, as a stream")
     async def events() -> Response:

@@ -41,6 +41,8 @@ from manyhands.cli.options import (
     Threads,
     Url,
     Verbose,
+    Version,
+    Watch,
     When,
 )
 
@@ -59,22 +61,6 @@ def main() -> None:
     # what comes once all is done must not turn the exit code into a signal's
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     app()
-
-
-def _tell_version(wanted: bool) -> None:
-    if wanted:
-        import manyhands
-
-        typer.echo(f"manyhands {manyhands.__version__}")
-        raise typer.Exit
-
-
-Version = Annotated[
-    bool,
-    typer.Option(
-        "--version", callback=_tell_version, is_eager=True, help="Say which version this is."
-    ),
-]
 
 
 @app.callback()
@@ -227,16 +213,25 @@ def chat(
 
 @app.command()
 def status(
-    url: Url = None, api_key: ApiKey = None, as_json: AsJson = False, verbose: Verbose = False
+    watch: Watch = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
 ) -> None:
     """Who holds what of the swarm that runs here, and what is missing."""
     from manyhands.cli import status as verb
+    from manyhands.cli import watch as watching
     from manyhands.cli.console import Console, run_plain
     from manyhands.cli.http import find_api
     from manyhands.store.home import Home
 
     def work() -> None:
-        verb.status(Console(as_json=as_json), find_api(Home.standard(), url, api_key))
+        console, home = Console(as_json=as_json), Home.standard()
+        if watch:
+            watching.watch(console, lambda: find_api(home, url, api_key))
+        else:
+            verb.status(console, find_api(home, url, api_key))
 
     run_plain(work, as_json=as_json, verbose=verbose)
 
