@@ -26,17 +26,13 @@ TOGETHER_S = 0.05
 def swarm_routes(desk: Desk) -> APIRouter:
     """`/health`, `/swarm` and `/swarm/events`."""
     routes = APIRouter(tags=["Swarm"])
-    directory = desk.serving.node.directory
-
-    def served() -> list[ServedModel]:
-        return [_served(speaker, desk) for speaker in desk.serving.speakers]
 
     def view() -> Json:
-        return swarm_view(directory.swarm, desk.serving.node.peer, served(), desk.requests)
+        return view_of(desk)
 
     @routes.get("/health", summary="503 when layers of a model are missing; needs no key")
     async def is_well() -> Response:
-        status = health(directory.swarm, served())
+        status = health(desk.serving.node.directory.swarm, _all_served(desk))
         response = json_response({"status": status})
         response.status_code = 503 if status == MISSING else 200
         return response
@@ -50,6 +46,16 @@ def swarm_routes(desk: Desk) -> APIRouter:
         return Feed(view, desk)
 
     return routes
+
+
+def view_of(desk: Desk) -> Json:
+    """The swarm as it is now, as a page or a program sees it."""
+    node = desk.serving.node
+    return swarm_view(node.directory.swarm, node.peer, _all_served(desk), desk.requests)
+
+
+def _all_served(desk: Desk) -> list[ServedModel]:
+    return [_served(speaker, desk) for speaker in desk.serving.speakers]
 
 
 def _served(speaker: Speaker, desk: Desk) -> ServedModel:
