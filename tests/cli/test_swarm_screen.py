@@ -1,5 +1,7 @@
 """The swarm as lines: who holds what, how many each layer, the links, at every width."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,7 +57,12 @@ def test_links_are_told_both_ways_in_ms_and_the_slowest_first():
     assert "⇄" in quick
     assert "1.0 / 1.4 ms" in quick
     assert "110 / 90 MB/s" in quick
-    assert lines(seen, 80, 10)[-1] == "  and 1 quicker ones" or len(lines(seen, 80, 10)) <= 10
+    assert len(lines(seen, 80, 11)) == 11
+    links = (*links, Link(peer_id(2), peer_id(3), 0.0001, 1e9))
+    whole = lines(swarm(record(1, (Span(0, 6),)), record(2), record(3), links=links))
+    fewer = lines(swarm(record(1, (Span(0, 6),)), record(2), record(3), links=links), 80, 12)
+    assert len(whole) == len(fewer) + 1
+    assert fewer[-2:] == [whole[-3], "  and 2 quicker ones"]
 
 
 def test_a_swarm_that_is_gone_stays_on_the_screen_with_why():
@@ -63,6 +70,12 @@ def test_a_swarm_that_is_gone_stays_on_the_screen_with_why():
     assert said[1] == "nobody answers"
     assert any("██████" in line for line in said)
     assert "43.1 tok/s" in lines(swarm(record(1)), tok_s=43.14)[0]
+
+
+def test_names_stand_beside_ids_where_there_is_room():
+    named = replace(record(2), name="laptop-ben")
+    assert any("laptop-ben" in line for line in lines(swarm(record(1), named), 80))
+    assert not any("laptop" in line for line in lines(swarm(record(1), named), 32))
 
 
 @given(swarms(LAYERS), st.integers(1, 120), st.integers(1, 40))

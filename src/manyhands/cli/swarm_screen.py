@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.cells import set_cell_size
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from manyhands.cli.console import as_shown
@@ -24,7 +24,7 @@ LEAST_BAR = 8
 UNLIMITED = 1 << 16
 """A width that no bar reaches: of a pipe, where nobody's screen ends."""
 
-NAME, SIZE = 12, 10
+NAME, SIZE = 10, 10
 """Columns."""
 
 
@@ -112,11 +112,10 @@ def _peer_lines(peer: Json, model: str, cells: Sequence[range], width: int) -> l
         line.append(*_sign(held, cell))
     size = as_size(peer["device"]["memory_bytes"] - peer["room_bytes"])
     line.append(f"  {size:>{SIZE - 1}}")
-    more = [" this one"] if peer["is_me"] else []
-    more.append(f" {_line(peer['kernels'])}")
-    for word in more:
-        if line.cell_len + len(word) < width:
-            line.append(f" {word}", "dim")
+    called = "this one" if peer["is_me"] else _line(peer.get("name", ""))
+    for word in (called, _line(peer["kernels"])):
+        if word and line.cell_len + 2 + cell_len(word) <= width:
+            line.append(f"  {word}", "dim")
     if not peer.get("paused"):
         return [line]
     why = f"gives nothing now: {_line(peer['paused'])}"
@@ -170,7 +169,7 @@ def _names(peers: Sequence[Json]) -> dict[str, str]:
 
 
 def _name(peer: Json) -> str:
-    return _line(peer.get("name") or peer["short"])
+    return _line(peer["short"])
 
 
 def _line(text: object) -> str:

@@ -39,8 +39,8 @@ export function size(bytes) {
   return bytes >= 1e6 ? `${(bytes / 1e6).toFixed(1)} MB` : `${Math.round(bytes / 1e3)} kB`;
 }
 
-/** What people call a peer. */
-export const called = (peer) => peer.name || peer.short;
+/** What people call a peer, and a part of its id: several may have one name. */
+export const called = ({ name, short }) => (name ? `${name} ${short.slice(0, 4)}` : short);
 
 /** Put bars on a grid of so many columns: one a layer. */
 export function onGrid(grid, columns, bars) {
