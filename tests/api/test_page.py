@@ -46,7 +46,8 @@ def test_nothing_else_of_the_disk_is_served(client, path):
 
 def test_every_address_in_the_page_is_its_own_server_and_exists(client):
     known = {file.path for file in page_files()} | {"/openapi.json", "/v1/chat/completions"}
-    known |= {"/v1/completions", "/swarm/events"}
+    known |= {"/v1/completions", "/swarm/events", "/swarm/key", "/swarm/newcomers"}
+    known |= {"/swarm/invites", "/swarm/plan"}
     for file in page_files():
         text = file.body.decode()
         if file.kind.startswith("image"):
@@ -58,7 +59,7 @@ def test_every_address_in_the_page_is_its_own_server_and_exists(client):
         assert "url(" not in text
         for address in re.findall(r"""(?:src|href)="(?!#)([^"]+)"|from "([^"]+)\"""", text):
             assert "".join(address) in known
-        for address in re.findall(r"""(?:ask|fetch)\("([^"]+)"\)""", text):
+        for address in re.findall(r"""(?:ask|askAsOwner|fetch)\("([^"]+)"[,)]""", text):
             assert address in known
 
 

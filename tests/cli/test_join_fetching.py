@@ -54,7 +54,8 @@ def fetched_in(home) -> FetchedFolder | None:
 async def test_a_joiner_without_the_folder_gets_its_span_and_the_next_one_from_both(
     folder, tmp_path
 ):
-    async with founding(tmp_path / "founder", given(folder)) as swarm:
+    # slow enough that the second one hears of the first before it has everything
+    async with founding(tmp_path / "founder", given(folder, 0.03)) as swarm:
         await swarm.hold(Span(0, 5))
         invites = [swarm.founder.invite().text for _ in range(2)]
         span = "--span", f"5:{LAYERS}"

@@ -16,7 +16,7 @@ from manyhands.api.openai_routes import openai_routes
 from manyhands.api.page import page_files, page_routes
 from manyhands.api.refusals import Refusal, of_validation, refusal_of
 from manyhands.api.serving import Serving
-from manyhands.api.swarm_routes import swarm_routes
+from manyhands.api.swarm_routes import swarm_routes, view_of
 from manyhands.errors import ManyhandsError
 
 SCHEMA = "/openapi.json"
@@ -53,7 +53,7 @@ def build_app(serving: Serving, host: str = "127.0.0.1") -> FastAPI:
     app.include_router(openai_routes(desk))
     app.include_router(swarm_routes(desk))
     if serving.control is not None:
-        app.include_router(control_routes(serving.control))
+        app.include_router(control_routes(serving.control, lambda: view_of(desk)))
     app.router.routes.extend(page_routes(files))
     app.add_middleware(Guard, access=access)
     app.add_middleware(Envelope, chance=serving.chance)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -47,6 +47,8 @@ class Desk:
         self.closing = asyncio.Event()
         self.requests = 0
         self.viewers = 0
+        self._spoken_tokens = 0
+        self._at_work: list[Callable[[], int]] = []
         self._by_name = {speaker.name: speaker for speaker in serving.speakers}
         self._texts: dict[str, TokenTexts] = {}
         self._abilities = {name: _abilities(one) for name, one in self._by_name.items()}
@@ -124,6 +126,21 @@ class Desk:
             yield
         finally:
             self.requests -= 1
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all answers, those at work too, since the server began."""
+        return self._spoken_tokens + sum(tokens() for tokens in self._at_work)
+
+    @contextlib.contextmanager
+    def counting(self, tokens: Callable[[], int]) -> Iterator[None]:
+        """Count an answer at work, of which `tokens()` are there."""
+        self._at_work.append(tokens)
+        try:
+            yield
+        finally:
+            self._at_work.remove(tokens)
+            self._spoken_tokens += tokens()
 
     def named(self, prefix: str) -> str:
         """A name for an answer."""

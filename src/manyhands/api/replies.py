@@ -39,11 +39,12 @@ class Spoken(Response):
         desk = self._desk
         with desk.a_request():
             asked = await self._ask()
-            async with speaking(asked.choices, receive, desk.closing) as events:
-                if asked.is_stream:
-                    ended = await stream(asked, events, EventStream(send))
-                else:
-                    ended = await _whole(asked, events)
+            with desk.counting(asked.completion_tokens):
+                async with speaking(asked.choices, receive, desk.closing) as events:
+                    if asked.is_stream:
+                        ended = await stream(asked, events, EventStream(send))
+                    else:
+                        ended = await _whole(asked, events)
         if ended is not None:
             await ended(scope, receive, send)
 

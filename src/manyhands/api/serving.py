@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import manyhands
+from manyhands.api.forms import Json
 from manyhands.api.guard import check_key
 from manyhands.errors import UserError
 from manyhands.node.app import Node
@@ -17,6 +19,30 @@ from manyhands.trust.invite import Invite
 
 
 @dataclass(frozen=True, slots=True)
+class PlanAsked:
+    """What would become of a model here, with `more` devices like this one."""
+
+    model: str
+    form: str
+    context: int
+    more: int
+
+
+class Planner(Protocol):
+    """Predicts; `names` are models it knows, `formats` what their weights could be held in."""
+
+    names: tuple[str, ...]
+    formats: tuple[str, ...]
+
+    async def plan(self, asked: PlanAsked, swarm: Json) -> Json:
+        """The forecast over `swarm`, which is as `/swarm` tells it; computed beside the event loop.
+
+        Raises UserError, ResourceError when it fits nowhere, and what measuring raises.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Control:
     """Over a swarm that is founded in this process; `key` is shown by who may use it."""
 
@@ -24,6 +50,7 @@ class Control:
     founder: Founder
     link: Callable[[Invite], str] = lambda invite: invite.text
     """An invite with the way to the door."""
+    planner: Planner | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,30 +26,36 @@ TOGETHER_S = 0.05
 def swarm_routes(desk: Desk) -> APIRouter:
     """`/health`, `/swarm` and `/swarm/events`."""
     routes = APIRouter(tags=["Swarm"])
-    directory = desk.serving.node.directory
-
-    def served() -> list[ServedModel]:
-        return [_served(speaker, desk) for speaker in desk.serving.speakers]
 
     def view() -> Json:
-        return swarm_view(directory.swarm, desk.serving.node.peer, served(), desk.requests)
+        return view_of(desk)
 
     @routes.get("/health", summary="503 when layers of a model are missing; needs no key")
     async def is_well() -> Response:
-        status = health(directory.swarm, served())
+        status = health(desk.serving.node.directory.swarm, _all_served(desk))
         response = json_response({"status": status})
         response.status_code = 503 if status == MISSING else 200
         return response
 
     @routes.get("/swarm", summary="Who is here and holds what")
     async def swarm() -> Response:
-        return json_response({**view(), "version": desk.serving.version})
+        return json_response({**view(), "version": desk.serving.version, "tokens": desk.tokens})
 
     @routes.get("/swarm/events", summary="A snapshot now and at every change, as a stream")
     async def events() -> Response:
         return Feed(view, desk)
 
     return routes
+
+
+def view_of(desk: Desk) -> Json:
+    """The swarm as it is now, as a page or a program sees it."""
+    node = desk.serving.node
+    return swarm_view(node.directory.swarm, node.peer, _all_served(desk), desk.requests)
+
+
+def _all_served(desk: Desk) -> list[ServedModel]:
+    return [_served(speaker, desk) for speaker in desk.serving.speakers]
 
 
 def _served(speaker: Speaker, desk: Desk) -> ServedModel:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import atexit
 import signal
 from collections.abc import Coroutine
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -42,8 +42,13 @@ from manyhands.cli.options import (
     Threads,
     Url,
     Verbose,
+    Version,
+    Watch,
     When,
 )
+
+if TYPE_CHECKING:
+    from manyhands.cli.http import Api
 
 app = typer.Typer(
     name="hands",
@@ -60,22 +65,6 @@ def main() -> None:
     # what comes once all is done must not turn the exit code into a signal's
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     app()
-
-
-def _tell_version(wanted: bool) -> None:
-    if wanted:
-        import manyhands
-
-        typer.echo(f"manyhands {manyhands.__version__}")
-        raise typer.Exit
-
-
-Version = Annotated[
-    bool,
-    typer.Option(
-        "--version", callback=_tell_version, is_eager=True, help="Say which version this is."
-    ),
-]
 
 
 @app.callback()
@@ -216,28 +205,32 @@ def chat(
     """Talk to a model that `hands serve` or `hands run` serves."""
     from manyhands.cli import chat as verb
     from manyhands.cli.console import Console, run_plain
-    from manyhands.cli.http import find_api
-    from manyhands.store.home import Home
 
-    def work() -> None:
-        api = find_api(Home.standard(), url, api_key)
-        verb.talk(verb.open_chat(api, model), Console(as_json=as_json))
-
-    run_plain(work, as_json=as_json, verbose=verbose)
+    run_plain(
+        lambda: verb.talk(verb.open_chat(_api(url, api_key), model), Console(as_json=as_json)),
+        as_json=as_json,
+        verbose=verbose,
+    )
 
 
 @app.command()
 def status(
-    url: Url = None, api_key: ApiKey = None, as_json: AsJson = False, verbose: Verbose = False
+    watch: Watch = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
 ) -> None:
     """Who holds what of the swarm that runs here, and what is missing."""
     from manyhands.cli import status as verb
+    from manyhands.cli import watch as watching
     from manyhands.cli.console import Console, run_plain
-    from manyhands.cli.http import find_api
-    from manyhands.store.home import Home
 
     def work() -> None:
-        verb.status(Console(as_json=as_json), find_api(Home.standard(), url, api_key))
+        if watch:
+            watching.watch(Console(as_json=as_json), lambda: _api(url, api_key))
+        else:
+            verb.status(Console(as_json=as_json), _api(url, api_key))
 
     run_plain(work, as_json=as_json, verbose=verbose)
 
@@ -250,7 +243,8 @@ def plan(
     form: Annotated[str, typer.Option("--format", help="auto, fp32, bf16, int8, int4.")] = "auto",
     context: Annotated[int, typer.Option(help="Tokens that memory is planned for.")] = 4096,
     more: Annotated[
-        int | None, typer.Option(help="This machine and so many like it, not what runs here.")
+        int | None,
+        typer.Option(help="So many more like this machine; without --url it and they alone."),
     ] = None,
     span: Spans = None,
     url: Url = None,
@@ -261,14 +255,12 @@ def plan(
     """What would happen with a model, or several at once, before anything is loaded."""
     from manyhands.cli import plan as verb
     from manyhands.cli.console import Console, run_plain
-    from manyhands.cli.http import find_api
     from manyhands.cli.notes import running
     from manyhands.store.home import Home
 
     def work() -> None:
-        home = Home.standard()
-        asks = url is not None or (more is None and bool(running(home)))
-        api = find_api(home, url, api_key) if asks else None
+        asks = url is not None or (more is None and bool(running(Home.standard())))
+        api = _api(url, api_key) if asks else None
         options = verb.PlanOptions(tuple(models), form, context, more or 0, tuple(span or ()))
         verb.plan(Console(as_json=as_json), options, api)
 
@@ -287,12 +279,9 @@ def approve(
     """Let a device into the swarm that runs here: it shows the same code."""
     from manyhands.cli import approve as verb
     from manyhands.cli.console import Console, run_plain
-    from manyhands.cli.http import find_api
-    from manyhands.store.home import Home
 
     def work() -> None:
-        api = find_api(Home.standard(), None, None)
-        verb.approve(Console(as_json=as_json), api, code, is_welcome=not deny)
+        verb.approve(Console(as_json=as_json), _api(), code, is_welcome=not deny)
 
     run_plain(work, as_json=as_json, verbose=verbose)
 
@@ -312,14 +301,20 @@ def invite(
     """Another invite to the swarm that runs here, for one device."""
     from manyhands.cli import invite as verb
     from manyhands.cli.console import Console, run_plain
-    from manyhands.cli.http import find_api
-    from manyhands.store.home import Home
 
     def work() -> None:
-        api = find_api(Home.standard(), None, None)
-        verb.invite(Console(as_json=as_json), api, verb.InviteOptions(life, guest, qr))
+        verb.invite(Console(as_json=as_json), _api(), verb.InviteOptions(life, guest, qr))
 
     run_plain(work, as_json=as_json, verbose=verbose)
+
+
+@app.command()
+def page(as_json: AsJson = False, verbose: Verbose = False) -> None:
+    """Open the page of what runs here as whoever runs it: to let in, invite and plan."""
+    from manyhands.cli import page as verb
+    from manyhands.cli.console import Console, run_plain
+
+    run_plain(lambda: verb.page(Console(as_json=as_json), _api()), as_json=as_json, verbose=verbose)
 
 
 @app.command()
@@ -350,10 +345,9 @@ def bench(
     from manyhands.cli import bench as verb
     from manyhands.cli.console import run_plain
 
-    def work() -> None:
-        verb.bench(model, rounds=rounds, as_json=as_json)
-
-    run_plain(work, as_json=as_json, verbose=verbose)
+    run_plain(
+        lambda: verb.bench(model, rounds=rounds, as_json=as_json), as_json=as_json, verbose=verbose
+    )
 
 
 @app.command()
@@ -383,6 +377,13 @@ def pull(
     console = Console(as_json=as_json)
     options = verb.PullOptions(model, form, target, budget, calibration)
     run_plain(lambda: verb.pull(console, options), as_json=as_json, verbose=verbose)
+
+
+def _api(url: str | None = None, api_key: str | None = None) -> Api:
+    from manyhands.cli.http import find_api
+    from manyhands.store.home import Home
+
+    return find_api(Home.standard(), url, api_key)
 
 
 def _run(work: Coroutine[Any, Any, None], as_json: bool, verbose: bool) -> None:

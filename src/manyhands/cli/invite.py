@@ -6,6 +6,7 @@ import io
 from dataclasses import dataclass
 from typing import Any
 
+from manyhands.api.qr import qr_code
 from manyhands.cli.console import Console
 from manyhands.cli.http import Api
 from manyhands.cli.words import read_duration
@@ -48,8 +49,6 @@ def invite(console: Console, api: Api, options: InviteOptions) -> None:
 
 def drawn(link: str) -> str:
     """The link as a QR code of half blocks, some 40 columns wide."""
-    import segno
-
     picture = io.StringIO()
-    segno.make(link.upper(), error="m").terminal(out=picture, compact=True, border=2)
+    qr_code(link).terminal(out=picture, compact=True, border=2)
     return picture.getvalue()

@@ -62,6 +62,7 @@ AllowOrigin = Annotated[
     typer.Option("--allow-origin", help="Another site whose pages may ask, as https://site.org."),
 ]
 Url = Annotated[str | None, typer.Option("--url", help="http://HOST:PORT; else what runs here.")]
+Watch = Annotated[bool, typer.Option("--watch", help="Go on showing it, until Ctrl-C.")]
 When = Annotated[
     str, typer.Option("--when", help="always, or idle: only while nobody uses this machine.")
 ]
@@ -89,5 +90,21 @@ LowPriority = Annotated[
     typer.Option(
         "--low-priority/--full-priority",
         help="Compute only where nothing else wants the processor; that is usual.",
+    ),
+]
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        import manyhands
+
+        typer.echo(f"manyhands {manyhands.__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version", callback=_tell_version, is_eager=True, help="Say which version this is."
     ),
 ]

@@ -6,8 +6,9 @@ model. How it is told is in `planned`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -56,6 +57,16 @@ class PlanOptions:
     spans: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Plans:
+    """A forecast of each model, over which devices, and how busy this one was while measured."""
+
+    planned: list[Planned]
+    swarm: Swarm
+    owner: PeerId
+    busy: float
+
+
 def plan(
     console: Console,
     options: PlanOptions,
@@ -65,6 +76,28 @@ def plan(
     """Print the forecast: over the swarm behind `api`, else over this machine and `more` like it.
 
     Raises UserError, ResourceError when it fits nowhere, and what reading and measuring raise.
+    """
+    behind = None if api is None else functools.partial(swarm_behind, api)
+    found = plans(options, behind, measuring)
+    if found.busy >= BUSY:
+        console.say(f"{found.busy:.0%} busy with other programs: figures are low", "yellow")
+    for planned in found.planned:
+        if console.as_json:
+            console.event("plan", **as_data(planned, api is not None))
+        else:
+            show(console, planned, found.swarm, found.owner)
+
+
+def plans(
+    options: PlanOptions,
+    behind: Callable[[list[Wanted]], tuple[Swarm, PeerId]] | None,
+    measuring: Callable[..., Measured],
+    names: Mapping[str, str] | None = None,
+) -> Plans:
+    """The forecasts: over the swarm that `behind` gives, with `more` devices like its owner's.
+
+    Without `behind`, over this machine and `more` like it. `names` are other names of folders.
+    Raises as `plan`.
     """
     if options.form not in FORMATS:
         raise UserError(f"--format is {options.form!r}; it must be one of {', '.join(FORMATS)}")
@@ -77,19 +110,13 @@ def plan(
     wanted = []
     for model in options.models:
         measured = _measured(model, options, measuring)
-        wanted.append(_wanted(model, options, measured))
-    if measured.busy >= BUSY:
-        console.say(f"{measured.busy:.0%} busy with other programs: figures are low", "yellow")
-    if api is not None:
-        swarm, owner = swarm_behind(api, wanted)
-    else:
-        swarm, owner = _alike(measured.device, options.more)
+        one = _wanted(model, options, measured)
+        wanted.append(replace(one, name=(names or {}).get(model, one.name)))
+    swarm, owner = _alike(measured.device, options.more) if behind is None else behind(wanted)
+    if behind is not None:
+        swarm = _with_more(swarm, owner, options.more)
     by_hand = by_peer(read_spans(options.spans, wanted[0].spec), swarm, owner)
-    for planned in _together(wanted, swarm, owner, by_hand):
-        if console.as_json:
-            console.event("plan", **as_data(planned, api is not None))
-        else:
-            show(console, planned, swarm, owner)
+    return Plans(_together(wanted, swarm, owner, by_hand), swarm, owner, measured.busy)
 
 
 def _together(
@@ -190,6 +217,13 @@ def _stored(folder: Path, form: str, measured: Measured) -> tuple[str, ModelSpec
     if form == "auto":
         _, form = names(choose(measured.engine, "auto", None, spec, checkpoint.read))
     return name, spec, form, BYTES[form]
+
+
+def _with_more(swarm: Swarm, owner: PeerId, more: int) -> Swarm:
+    """The swarm and devices like its owner's, over a modest home network."""
+    like, _ = _alike(swarm.peers[owner].device, more)
+    new = dict(list(like.peers.items())[1:])
+    return replace(swarm, peers={**swarm.peers, **new})
 
 
 def _alike(device: Device, more: int) -> tuple[Swarm, PeerId]:

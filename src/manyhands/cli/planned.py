@@ -49,15 +49,25 @@ def swarm_behind(api: Api, wanted: Iterable[Wanted]) -> tuple[Swarm, PeerId]:
     What its peers hold of the models to be planned counts as free, what they hold of others does
     not. Raises ManyhandsError when the answer is no swarm's.
     """
-    planned = {one.name: one for one in wanted}
     told = api.get("/swarm")
     try:
-        records = [_record(peer, api.url, planned) for peer in told["peers"]]
-        links = {(link["source"], link["target"]): Link(**link) for link in told["links"]}
-        peers = {record.peer: record for record in records}
-        return Swarm(peers=peers, links=links), PeerId(told["peer"])
+        return swarm_told(told, api.url, wanted)
     except (LookupError, TypeError, ValueError, AttributeError):
         raise api.no_swarm() from None
+
+
+def swarm_told(
+    told: Mapping[str, Any], address: str, wanted: Iterable[Wanted]
+) -> tuple[Swarm, PeerId]:
+    """The same of what `/swarm` told there. Raises what a mapping of another form raises."""
+    planned = {one.name: one for one in wanted}
+    records = [_record(peer, address, planned) for peer in told["peers"]]
+    links = {(link["source"], link["target"]): Link(**link) for link in told["links"]}
+    peers = {record.peer: record for record in records}
+    owner = PeerId(told["peer"])
+    if owner not in peers:
+        raise LookupError(owner)
+    return Swarm(peers=peers, links=links), owner
 
 
 def _record(peer: Mapping[str, Any], address: str, planned: Mapping[str, Wanted]) -> PeerRecord:
@@ -122,12 +132,12 @@ def _stages(route: Route, stage_s: Iterable[float] | None = None) -> list[dict[s
 def show(console: Console, planned: Planned, swarm: Swarm, owner: PeerId) -> None:
     """Who would hold what, the three predictions, and what each was chosen over."""
     wanted, found = planned.wanted, planned.forecast
-    is_alike = not next(iter(swarm.peers.values())).address
+    imagined = sorted(peer for peer, record in swarm.peers.items() if not record.address)
 
     def called(peer: PeerId) -> str:
         if peer == owner:
             return "this machine"
-        return f"device {sorted(swarm.peers).index(peer) + 1}" if is_alike else short(peer)
+        return f"device {imagined.index(peer) + 1}" if peer in imagined else short(peer)
 
     console.say(
         f"{wanted.name} in {wanted.form}, {as_size(found.needed_bytes)} with memory for "

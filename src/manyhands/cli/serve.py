@@ -24,6 +24,7 @@ from manyhands.cli.following import follow
 from manyhands.cli.gauging import gauge
 from manyhands.cli.loading import shown_loading
 from manyhands.cli.notes import announced
+from manyhands.cli.preview import Preview
 from manyhands.cli.spans import read_spans
 from manyhands.cli.words import (
     as_size,
@@ -301,7 +302,12 @@ async def _answer_http(
         wall_clock=wall_clock,
         version=manyhands.__version__,
         api_key=options.api_key,
-        control=Control(key, swarm.founder, lambda invite: write_link(swarm.doors, invite)),
+        control=Control(
+            key,
+            swarm.founder,
+            lambda invite: write_link(swarm.doors, invite),
+            Preview(swarm.opened),
+        ),
         allowed_hosts=options.allow_hosts,
         allowed_origins=options.allow_origins,
     )

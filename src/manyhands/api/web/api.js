@@ -1,11 +1,42 @@
 // Asks the server: JSON, and streams of events. Knows the key; nothing of what is shown.
 
 const KEY = "manyhands-key";
+const OWNER = "manyhands-owner"; // the key of a page that whoever runs the swarm has opened
 let askForKey = async () => null;
+let ownerChanged = () => {};
 
 /** `ask(wasWrong)` resolves to a key; it is called when the server wants one. */
 export function onKeyNeeded(ask) {
   askForKey = ask;
+}
+
+/** `told(isOwner)` is called when this page becomes its owner's, and when it is no more. */
+export function onOwner(told) {
+  ownerChanged = told;
+  told(isOwner());
+}
+
+export const isOwner = () => sessionStorage.getItem(OWNER) !== null;
+
+/** Change the pass of a link for a key. Throws Refused. */
+export async function becomeOwner(pass) {
+  const { key } = await (await ask("/swarm/key", { body: { pass } })).json();
+  sessionStorage.setItem(OWNER, key);
+  ownerChanged(true);
+}
+
+/** What `ask` answers to whoever runs the swarm. Throws Refused. */
+export async function askAsOwner(path, options = {}) {
+  try {
+    const response = await ask(path, { ...options, owner: sessionStorage.getItem(OWNER) ?? "" });
+    return await response.json();
+  } catch (error) {
+    if (error.status === 403 && isOwner()) {
+      sessionStorage.removeItem(OWNER); // of a server that has ended
+      ownerChanged(false);
+    }
+    throw error;
+  }
 }
 
 export class Refused extends Error {
@@ -16,11 +47,12 @@ export class Refused extends Error {
 }
 
 /** A response that is fine. Throws Refused with the server's own words. */
-export async function ask(path, { body, signal } = {}) {
+export async function ask(path, { body, signal, owner } = {}) {
   for (;;) {
     const key = sessionStorage.getItem(KEY);
     const headers = {};
     if (key) headers.authorization = `Bearer ${key}`;
+    if (owner !== undefined) headers["x-manyhands-control"] = owner;
     if (body) headers["content-type"] = "application/json";
     const response = await fetch(path, {
       method: body ? "POST" : "GET",

@@ -1,9 +1,12 @@
-// Starts the page: the key, the chat, the map.
+// Starts the page: the keys, the chat, the map, and what is for whoever runs the swarm.
 
-import { onKeyNeeded } from "/web/api.js";
+import { becomeOwner, onKeyNeeded, onOwner } from "/web/api.js";
 import { showModels, startChat } from "/web/chat.js";
+import { watchDoor } from "/web/door.js";
 import { byId, duration } from "/web/elements.js";
+import { startInvites } from "/web/invite.js";
 import { followSwarm, tell } from "/web/map.js";
+import { showNames, startPlans } from "/web/plan.js";
 
 let waiting = null; // one dialog for all that wait for a key
 
@@ -33,4 +36,30 @@ function askForKey(wasWrong) {
 
 if (matchMedia("(max-width: 55rem)").matches) byId("swarm").open = false;
 startChat((seconds) => tell(`an answer went on after ${duration(seconds)}`, "good"));
-followSwarm((snapshot) => showModels(snapshot.models));
+followSwarm((snapshot) => {
+  showModels(snapshot.models);
+  showNames(snapshot);
+});
+
+onOwner((isOwner) => {
+  byId("owners").hidden = !isOwner;
+  byId("not-owner").hidden = isOwner;
+});
+startInvites();
+startPlans();
+watchDoor();
+usePass();
+addEventListener("hashchange", usePass); // the link, opened in a tab that shows this page already
+
+/** The pass of `hands page`'s link, taken out of the address at once. */
+async function usePass() {
+  const pass = new URLSearchParams(location.hash.slice(1)).get("pass");
+  if (pass === null) return;
+  history.replaceState(null, "", location.pathname);
+  try {
+    await becomeOwner(pass);
+    byId("swarm").open = true;
+  } catch (error) {
+    byId("pass-wrong").textContent = error.message;
+  }
+}

@@ -1,7 +1,8 @@
 // The map: peers and their layers as bars on one grid, what is missing, and what happens.
 
 import { Refused, ask, events } from "/web/api.js";
-import { byId, count, element, layers, span } from "/web/elements.js";
+import { bar, byId, called, count, element, hue, layers, onGrid, span } from "/web/elements.js";
+import { drawLinks, wayTo } from "/web/links.js";
 
 const GONE_FOR_MS = 8000; // a peer that went away stays on the map this long
 const MOST_EVENTS = 60;
@@ -52,18 +53,18 @@ function tellDifference(before, now) {
   }
   for (const peer of now.peers) {
     const was = old.get(peer.id);
-    if (!was) tell(`${peer.short} joined`, "good");
-    else if (peer.paused && peer.paused !== was.paused) tell(`${peer.short}: ${peer.paused}`);
-    else if (was.paused && !peer.paused) tell(`${peer.short} gives again`, "good");
+    if (!was) tell(`${called(peer)} joined`, "good");
+    else if (peer.paused && peer.paused !== was.paused) tell(`${called(peer)}: ${peer.paused}`);
+    else if (was.paused && !peer.paused) tell(`${called(peer)} gives again`, "good");
     gone.delete(peer.id);
     const had = new Set((was?.holdings ?? []).map(key));
     for (const holding of peer.holdings) {
       if (had.delete(key(holding)) || holding.state === "stored") continue;
-      tell(`${peer.short}: ${layers(holding)} ${ADJECTIVE[holding.state]}`, "good");
+      tell(`${called(peer)}: ${layers(holding)} ${ADJECTIVE[holding.state]}`, "good");
     }
     for (const holding of was?.holdings ?? []) {
       if (holding.state === "ready" && had.has(key(holding))) {
-        tell(`${peer.short}: ${layers(holding)} let go`);
+        tell(`${called(peer)}: ${layers(holding)} let go`);
       }
     }
   }
@@ -71,7 +72,7 @@ function tellDifference(before, now) {
 }
 
 function tellGone(peer) {
-  tell(`${peer.short} is gone`, "bad");
+  tell(`${called(peer)} is gone`, "bad");
   gone.set(peer.id, peer);
   setTimeout(() => {
     if (gone.get(peer.id) === peer) gone.delete(peer.id);
@@ -101,8 +102,10 @@ function draw() {
   state(`${count(shown.peers.length, "peer")} · ${whole}`, isMissing);
   byId("missing").textContent = isMissing ? whole : "";
   const coverage = byId("coverage");
-  coverage.ariaLabel = whole;
-  onGrid(coverage, model.layers, model.coverage.map(covered));
+  coverage.ariaLabel = `${whole}: ${model.coverage.map(who).join("; ")}`;
+  const most = Math.max(...model.coverage.map((run) => run.peers), 1);
+  onGrid(coverage, model.layers, model.coverage.map((run) => covered(run, most)));
+  drawLinks(shown);
   byId("peers").replaceChildren(...peers.map((peer) => row(peer, model)));
 }
 
@@ -111,9 +114,15 @@ function chosen() {
   return shown?.models.find((model) => model.name === name) ?? shown?.models[0];
 }
 
-function covered(run) {
-  const who = run.state ? `${ADJECTIVE[run.state]} at ${count(run.peers, "peer")}` : "missing";
-  return bar(run, run.state ?? "absent", `${layers(run)}: ${who}`);
+const who = (run) =>
+  `${layers(run)} ${run.state ? `${ADJECTIVE[run.state]} at ${count(run.peers, "peer")}` : "missing"}`;
+
+/** As high as many hold it, with their number where there are several. */
+function covered(run, most) {
+  const made = bar(run, run.state ?? "absent", who(run));
+  if (run.state) made.style.height = `${40 + (60 * Math.min(run.peers, most)) / most}%`;
+  if (run.peers > 1) made.textContent = run.peers;
+  return made;
 }
 
 function row(peer, model) {
@@ -127,14 +136,14 @@ function row(peer, model) {
   );
   const bars = element("div", { className: "row-of-layers", ariaHidden: "true" });
   onGrid(bars, model.layers, drawn.map(held));
-  const title = element("p", { className: "name", title: peer.id }, element("code", {}, peer.short));
+  const title = element("p", { className: "name", title: peer.id }, element("code", {}, called(peer)));
   if (peer.is_me) title.append(element("span", { className: "badge" }, "this peer"));
   if (isGone) title.append(element("span", { className: "badge bad" }, "gone"));
   else if (peer.paused) title.append(element("span", { className: "badge" }, "gives nothing now"));
   const told = words.length ? `layers ${words.join(", ")}` : "no layers";
   title.append(element("span", { className: "layers" }, told));
   const why = peer.paused ? ` · ${peer.paused}` : "";
-  const about = element("p", { className: "about" }, device(peer) + why);
+  const about = element("p", { className: "about" }, device(peer) + wayTo(peer, shown) + why);
   const made = element("li", { className: isGone ? "peer gone" : "peer" }, title, bars, about);
   made.style.setProperty("--hue", hue(peer.id));
   return made;
@@ -156,26 +165,10 @@ function held(holding) {
   return bar(holding, holding.state, `${layers(holding)}: ${ADJECTIVE[holding.state]}`);
 }
 
-function onGrid(grid, columns, bars) {
-  grid.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 1fr))`;
-  grid.replaceChildren(...bars);
-}
-
-function bar({ first, last }, kind, title) {
-  const made = element("i", { className: kind, title });
-  made.style.gridColumn = `${first + 1} / ${last + 1}`;
-  return made;
-}
-
 function device({ device: { kind, memory_bytes: bytes }, kernels }) {
   const parts = [kind, `${(bytes / 2 ** 30).toFixed(1)} GiB`];
   if (kernels) parts.push(kernels.split("-").slice(0, 2).join(" "));
   return parts.join(" · ");
-}
-
-/** A colour that stays with a peer. */
-function hue(id) {
-  return (parseInt(id.slice(0, 6), 16) * 137.508) % 360;
 }
 
 function state(text, isBad) {
