@@ -35,6 +35,9 @@ PublicHost = Annotated[
     str | None,
     typer.Option("--public-host", help="By which name or address others reach --host."),
 ]
+PublicPort = Annotated[
+    int | None, typer.Option("--public-port", help="By which port others reach the one for peers.")
+]
 Threads = Annotated[
     int | None, typer.Option("--threads", help="How many threads compute (torch engine).")
 ]
@@ -141,6 +144,7 @@ def run_or_serve(
     lan: Lan = True,
     host: Host = None,
     public_host: PublicHost = None,
+    public_port: PublicPort = None,
     peers_port: PeersPort = None,
     door_port: DoorPort = None,
     http_host: HttpHost = "127.0.0.1",
@@ -157,8 +161,8 @@ def run_or_serve(
     from manyhands.domain.settings import Settings
 
     options = ServeOptions(
-        model, peers, span, memory, engine, dtype, threads, lan, host, public_host, peers_port,
-        door_port, http_host, http_port, api_key, tuple(allow_host or ()),
+        model, peers, span, memory, engine, dtype, threads, lan, host, public_host, public_port,
+        peers_port, door_port, http_host, http_port, api_key, tuple(allow_host or ()),
         tuple(allow_origin or ()),
     )  # fmt: skip
     console = Console(as_json=as_json)
@@ -193,6 +197,7 @@ def join(
     ] = None,
     public_host: PublicHost = None,
     port: Annotated[int, typer.Option("--port", help="Listen at this port; 0 is any.")] = 0,
+    public_port: PublicPort = None,
     threads: Threads = None,
     with_parent: Annotated[
         bool, typer.Option("--with-parent", hidden=True, help="End when standard input does.")
@@ -206,8 +211,9 @@ def join(
     from manyhands.domain.settings import Settings
 
     options = verb.JoinOptions(
-        address, invite, model, span, memory, disk, host, public_host, port, threads, with_parent
-    )
+        address, invite, model, span, memory, disk, host, public_host, port, public_port, threads,
+        with_parent,
+    )  # fmt: skip
     _run(verb.join(Console(as_json=as_json), options, Settings()), as_json, verbose)
 
 

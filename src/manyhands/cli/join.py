@@ -14,6 +14,7 @@ from manyhands.cli.words import (
     as_size,
     check_fits,
     check_host,
+    check_public_port,
     cost_of,
     device_here,
     planned_tokens,
@@ -52,6 +53,7 @@ class JoinOptions:
     host: str | None = None
     public_host: str | None = None
     port: int = 0
+    public_port: int | None = None
     threads: int | None = None
     with_parent: bool = False
 
@@ -61,6 +63,7 @@ async def join(console: Console, options: JoinOptions, settings: Settings) -> No
     doors, invite = read_way(options)
     if options.host is not None:
         check_host(options.host, options.public_host)
+    check_public_port(options.public_port, options.port, "--port")
     if options.disk is not None:
         settings = replace(settings, fetched_bytes=read_size(options.disk))
     async with until_signal() as asked:
@@ -158,7 +161,12 @@ class _Joining:
             (),
             self._here,
             settings,
-            Listening(options.host or entered.own_host, options.port, options.public_host),
+            Listening(
+                options.host or entered.own_host,
+                options.port,
+                options.public_host,
+                public_port=options.public_port,
+            ),
         )
 
     async def work(self) -> None:
