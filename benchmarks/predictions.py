@@ -15,14 +15,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import os
-import signal
 import statistics
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import transformers
@@ -38,6 +35,7 @@ from manyhands.node.live import until_covered
 from manyhands.node.opened import Opened, open_model
 from manyhands.plan.cost import Cost
 from manyhands.plan.routing import route_s
+from manyhands.sim.slowing import slowed
 from manyhands.store.home import Home
 from sides import DTYPES, build, machine, words
 
@@ -46,7 +44,6 @@ READY_S = 300.0
 SETTLED_TOKENS = 120
 """Spoken before the first run: by then drift has been seen."""
 
-SLICE_S = 0.005
 SETTINGS = Settings(kv_bytes=2**28)
 
 
@@ -63,27 +60,6 @@ async def swarm(folder: Path, opened: Opened, count: int) -> AsyncIterator[tuple
                 await peer.ready(READY_S)
             await until_covered(founding.node, opened.model, READY_S)
             yield founding, peers.peers[-1].process.pid
-
-
-@contextlib.contextmanager
-def slowed(pid: int) -> Iterator[None]:
-    """Half a core for a process: stopped every other slice of time."""
-    ended = threading.Event()
-
-    def swing() -> None:
-        while not ended.is_set():
-            os.kill(pid, signal.SIGSTOP)
-            time.sleep(SLICE_S)
-            os.kill(pid, signal.SIGCONT)
-            time.sleep(SLICE_S)
-
-    swinging = threading.Thread(target=swing)
-    swinging.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        swinging.join()
 
 
 async def tokens_of(founding: Founding, count: int) -> float:

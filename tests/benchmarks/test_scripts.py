@@ -21,7 +21,8 @@ SLOW = {
     "decode": (*ONE_ROUND, "--prompt", "8", "--forms", "int4"),
     "two_peers": ONE_ROUND,
     "predictions": ("--peers", "1", "--runs", "1", "--tokens", "4"),
-    "pieces": ("--rounds", "1", "--layers", "1", "--rates", "0"),
+    "pieces": ("--rounds", "1", "--layers", "1", "--rates", "125e6", "0"),
+    "network": ("--seconds", "0.6", "--cases", "20:100"),
     "measure": ("--turns", "1", "--rounds", "1", "--models", "443M", "--cases", "torch:bf16"),
 }
 if TELLS_MEMORY:
