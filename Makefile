@@ -35,10 +35,10 @@ check: $(READY)
 	$(BIN)/python tools/house.py
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-all: $(READY)
-	$(BIN)/python -m pytest -n 2 --cov=manyhands --cov-report=
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov=manyhands --cov-report=
 	$(BIN)/coverage report --include='$(PURE)' --fail-under=95
 
 bench: $(READY)

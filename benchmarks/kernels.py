@@ -130,11 +130,13 @@ def onnxruntime_nbits(weight: np.ndarray, threads: int, bits: int) -> tuple[Prod
     import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
 
-    from manyhands.codec.weight_blocks import packed, quantise, widened
+    from manyhands.codec.weight_blocks import quantise, widened
 
     blocks = quantise(weight, 8 if bits == 8 else 4)
     outs, into = weight.shape
-    codes = blocks.codes.view(np.uint8) + np.uint8(128) if bits == 8 else packed(blocks)
+    codes = blocks.codes.view(np.uint8) + np.uint8(128 if bits == 8 else 8)
+    if bits == 4:
+        codes = codes[:, 0::2] | codes[:, 1::2] << np.uint8(4)
     held = [
         numpy_helper.from_array(codes.reshape(outs, into // 32, -1), "B"),
         numpy_helper.from_array(widened(blocks.scales).reshape(-1), "S"),

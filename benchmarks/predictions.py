@@ -19,47 +19,25 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import transformers
 
-from manyhands.cli.words import device_here
-from manyhands.domain.settings import Settings
 from manyhands.domain.span import even_cuts
 from manyhands.domain.work import Route, Sampling, Stage
-from manyhands.launch.founding import Founding, Ports, found_swarm
-from manyhands.launch.local import LocalPeers
+from manyhands.launch.founding import Founding
 from manyhands.node.generate import speak
-from manyhands.node.live import until_covered
 from manyhands.node.opened import Opened, open_model
 from manyhands.plan.cost import Cost
 from manyhands.plan.routing import route_s
 from manyhands.sim.slowing import slowed
-from manyhands.store.home import Home
+from processes import SETTINGS, swarm
 from sides import DTYPES, build, machine, words
 
 PROMPT = words(64)
-READY_S = 300.0
 SETTLED_TOKENS = 120
 """Spoken before the first run: by then drift has been seen."""
-
-SETTINGS = Settings(kv_bytes=2**28)
-
-
-@contextlib.asynccontextmanager
-async def swarm(folder: Path, opened: Opened, count: int) -> AsyncIterator[tuple[Founding, int]]:
-    """An owner here that holds nothing, and processes that share the model; the pid of the last."""
-    with Home(folder / "owner") as home:
-        owner = found_swarm(home, opened, device_here(None), SETTINGS, Ports(), holds=False)
-        async with owner as founding, LocalPeers(folder, count) as peers:
-            for span in even_cuts(len(opened.model.spec.layers), count):
-                invite = founding.founder.invite()
-                await peers.start(founding.door, invite, opened.folder, span, "--threads", "1")
-            for peer in peers.peers:
-                await peer.ready(READY_S)
-            await until_covered(founding.node, opened.model, READY_S)
-            yield founding, peers.peers[-1].process.pid
 
 
 async def tokens_of(founding: Founding, count: int) -> float:
@@ -91,7 +69,9 @@ async def case(
     folder: Path, opened: Opened, name: str, count: int, chosen: argparse.Namespace
 ) -> str:
     told, found = [], []
-    async with swarm(folder / name, opened, count) as (founding, last):
+    spans = even_cuts(len(opened.model.spec.layers), count)
+    async with swarm(folder / name, opened, spans) as (founding, peers):
+        last = peers[-1].process.pid
         with slowed(last) if name == "half" else contextlib.nullcontext():
             await tokens_of(founding, SETTLED_TOKENS)
             for _ in range(chosen.runs):

@@ -28,42 +28,21 @@ from pathlib import Path
 import numpy as np
 import transformers
 
-from manyhands.cli.words import device_here
 from manyhands.domain.ids import SessionId
-from manyhands.domain.settings import Settings
 from manyhands.domain.span import even_cuts
 from manyhands.domain.work import Sampling, Want
 from manyhands.engine.engine import Chunk
 from manyhands.engine.sampler import draw
-from manyhands.launch.founding import Founding, Ports, found_swarm
-from manyhands.launch.local import LocalPeers
+from manyhands.launch.founding import Founding
 from manyhands.node.generate import Token, speak
-from manyhands.node.live import until_covered
-from manyhands.node.opened import Opened, open_model
+from manyhands.node.opened import open_model
 from manyhands.store.checkpoint import Checkpoint
-from manyhands.store.home import Home
+from processes import READY_S, SETTINGS, swarm
 from sides import DTYPES, KV_BYTES, LOADS, Ours, build, machine, words
 
 PROMPT = words(64)
-READY_S = 300.0
 ID_BYTES = 8
 WARM_UP_TOKENS = 4
-SETTINGS = Settings(kv_bytes=2**28)
-
-
-@contextlib.asynccontextmanager
-async def swarm(folder: Path, opened: Opened, processes: int) -> AsyncIterator[Founding]:
-    """An owner here that holds nothing, and so many processes that share the model."""
-    with Home(folder / "owner") as home:
-        owner = found_swarm(home, opened, device_here(None), SETTINGS, Ports(), holds=False)
-        async with owner as founding, LocalPeers(folder, processes) as peers:
-            for span in even_cuts(len(opened.model.spec.layers), processes):
-                invite = founding.founder.invite()
-                await peers.start(founding.door, invite, opened.folder, span, "--threads", "1")
-            for peer in peers.peers:
-                await peer.ready(READY_S)
-            await until_covered(founding.node, opened.model, READY_S)
-            yield founding
 
 
 async def tokens_of(founding: Founding, most: int) -> AsyncIterator[Token]:
@@ -185,11 +164,12 @@ async def compare(chosen: argparse.Namespace, show: Callable[[str], None]) -> No
     with tempfile.TemporaryDirectory() as made, tempfile.TemporaryDirectory() as homes:
         build(Path(made), DTYPES[chosen.dtype], chosen.small)
         opened = open_model(made, SETTINGS, engine="torch", dtype=chosen.dtype)
+        layers = len(opened.model.spec.layers)
         most = WARM_UP_TOKENS + chosen.rounds * chosen.tokens + 1
         async with (
             contextlib.AsyncExitStack() as stack,
-            swarm(Path(homes) / "1", opened, 1) as one,
-            swarm(Path(homes) / "2", opened, 2) as two,
+            swarm(Path(homes) / "1", opened, even_cuts(layers, 1)) as (one, _),
+            swarm(Path(homes) / "2", opened, even_cuts(layers, 2)) as (two, _),
             process_alone(made, chosen.dtype) as seconds_alone,
         ):
             through_pipes = stack.enter_context(halves(made, chosen.dtype))

@@ -23,6 +23,7 @@ from manyhands.domain.messages import (
     Ack,
     Announce,
     AskBlock,
+    AskMove,
     AskPieces,
     Beat,
     Blob,
@@ -35,6 +36,7 @@ from manyhands.domain.messages import (
     ManifestTold,
     Message,
     NotGiven,
+    NotMoved,
     PiecesHad,
     Probe,
     Probed,
@@ -87,6 +89,8 @@ RECORD = PeerRecord(
     room_bytes=2**30,
     queue_s=0.25,
     links=(LinkTo(BEN, 0.001, 1.25e8),),
+    moves=(MODEL,),
+    name="laptop-anna",
 )
 
 MANIFEST = ManifestId("77" * 32)
@@ -179,6 +183,8 @@ EXAMPLES: tuple[Message, ...] = (
     AskBlock(MANIFEST, 2, 5, 9),
     Block(MANIFEST, 2, 5, b"\x00\xffab"),
     NotGiven(MANIFEST, "not_served", "this manifest is not known here"),
+    AskMove(MODEL, Span(2, 5), "load"),
+    NotMoved(MODEL, Span(2, 5), "let_go", "resource", "nobody else holds layers 2:5"),
 )
 
 

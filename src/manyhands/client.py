@@ -150,6 +150,19 @@ class Model:
         made = await asyncio.wrap_future(self._loop.ask(self._speaker.embed(inputs)))
         return made.vectors
 
+    def classify(self, inputs: Sequence[Embeddable]) -> NDArray[np.float32]:
+        """The scores of all classes for each text, list of token ids or image: [N, classes].
+
+        The highest is the likeliest; a softmax makes probabilities of them. Inputs and errors as
+        with `embed`; NotServed for a model that has no classes.
+        """
+        return self._loop.ask(self._speaker.classify(inputs)).result().vectors
+
+    async def aclassify(self, inputs: Sequence[Embeddable]) -> NDArray[np.float32]:
+        """`classify` for programs with an event loop."""
+        made = await asyncio.wrap_future(self._loop.ask(self._speaker.classify(inputs)))
+        return made.vectors
+
     @property
     def peers(self) -> tuple[str, ...]:
         """Each living peer and the layers it holds; layer 0 embeds, the last is the head."""

@@ -12,6 +12,7 @@ ManyhandsError
 │   └── NotServed          asked for in words the protocol has, but this version does not serve
 ├── PeerError        another peer was lost, slow or lied (exit 4)
 │   ├── PeerLost           a peer or link went away
+│   ├── PeerPaused         a peer gives nothing for a while, by its user's limits
 │   ├── NoStandIn          nobody left can hold the lost span
 │   ├── DeadlinePassed     an answer did not come in time
 │   └── PeerLied           a check of another peer's work failed
@@ -89,6 +90,12 @@ class PeerLost(PeerError):
     """A peer or the link to it went away."""
 
     code = "peer_lost"
+
+
+class PeerPaused(PeerError):
+    """A peer gives nothing for a while, or leaves; it failed nobody."""
+
+    code = "peer_paused"
 
 
 class NoStandIn(PeerError):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manyhands.api.swarm_view import MISSING, ServedModel, health, swarm_view
+from manyhands.api.swarm_view import HELD_BACK, MISSING, ServedModel, health, swarm_view
 from manyhands.domain.span import Span
 from small_swarms import MODEL, OTHER_MODEL, peer_id, record, swarm, swarms
 
@@ -52,6 +53,13 @@ def test_health_tells_missing_from_not_loaded_from_well():
     assert health(swarm(record(1, (Span(0, 3),)), stored), [SERVED]) == "layers are not loaded yet"
     assert health(swarm(record(1, (Span(0, 3),))), [SERVED]) == MISSING
     assert health(swarm(), [SERVED]) == MISSING
+    paused = record(2, (Span(3, 6),), state="draining")
+    assert health(swarm(record(1, (Span(0, 3),)), paused), [SERVED]) == HELD_BACK
+
+
+def test_of_each_peer_is_told_whether_it_gives_and_why_not():
+    peers = view(record(1), replace(record(2), paused="user"))["peers"]
+    assert [peer["paused"] for peer in peers] == [None, "somebody uses it"]
 
 
 def test_no_address_is_told_and_nothing_of_models_that_are_not_served():

@@ -20,7 +20,10 @@ ONE_ROUND = ("--rounds", "1", "--tokens", "2")
 SLOW = {
     "decode": (*ONE_ROUND, "--prompt", "8", "--forms", "int4"),
     "two_peers": ONE_ROUND,
+    "giving": ("--rounds", "1", "--work", "0.2", "--stops", "1"),
+    "replicas": (*ONE_ROUND, "--sessions", "2"),
     "predictions": ("--peers", "1", "--runs", "1", "--tokens", "4"),
+    "seventy": ("--blocks", "8", "--peers", "3", "--memory", "2MB", "--runs", "1", "--one"),
     "pieces": ("--rounds", "1", "--layers", "1", "--rates", "125e6", "0"),
     "network": ("--seconds", "0.6", "--cases", "20:100"),
     "measure": ("--turns", "1", "--rounds", "1", "--models", "443M", "--cases", "torch:bf16"),
@@ -63,6 +66,12 @@ def test_many_sessions_are_measured_and_their_texts_part_at_near_ties_only():
     parted = [float(gap) for gap in re.findall(r"gap ([\d.]+)", gaps)]
     assert int(same) + len(parted) == 8
     assert all(gap < NEAR_TIE for gap in parted)
+
+
+@pytest.mark.slow
+def test_sums_are_measured_and_what_a_tensor_split_would_be_is_told():
+    told = rows(run("all_reduce", "--rounds", "1", "--sums", "20", "--widths", "64"))
+    assert [len(row) for row in told] == [6] * 2 + [8] * 7
 
 
 @pytest.mark.slow

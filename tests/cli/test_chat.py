@@ -92,6 +92,25 @@ def test_a_members_words_move_no_cursor_and_its_sizes_are_none_below_nothing(cap
     assert " 0 bytes" in shown
 
 
+def test_status_says_who_gives_nothing_and_why(capsys):
+    peers = [
+        {
+            "short": name, "is_me": False, "kernels": "numpy", "device": {"memory_bytes": 1},
+            "room_bytes": 0, "paused": paused,
+            "holdings": [{"model": "m", "first": 0, "last": 2, "state": state}],
+        }
+        for name, paused, state in (("anna", None, "ready"), ("ben", "it leaves", "draining"))
+    ]  # fmt: skip
+    swarm = {"models": [{"name": "m", "layers": 2, "coverage": []}], "peers": peers}
+    with web(lambda *_: (200, json.dumps(swarm).encode())) as url:
+        status(Console(as_json=False), Api(url))
+    shown = capsys.readouterr().out
+    assert "anna  ██ " in shown
+    assert "ben  ▓▓ " in shown
+    assert shown.count("gives nothing now") == 1
+    assert "gives nothing now: it leaves" in shown
+
+
 def test_a_model_that_is_not_served_is_named():
     swarm = {"models": [{"name": "m", "chats": True}], "peers": []}
     with web(lambda *_: (200, json.dumps(swarm).encode())) as url:

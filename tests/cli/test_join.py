@@ -168,19 +168,50 @@ async def test_a_share_that_does_not_fit_is_refused_before_it_is_loaded(folder, 
     async with founding(tmp_path / "founder", small(folder)) as swarm:
         words = (swarm.door, "--model", folder, "--invite", swarm.founder.invite().text)
         home = tmp_path / "home"
-        code, name, said = await refused(home, *words, "--span", f"0:{LAYERS}", "--memory", "1M")
+        code, name, said = await refused(
+            home, *words, "--span", f"0:{LAYERS}", "--max-memory", "1M"
+        )
         assert (code, name) == (3, "resource")
         assert "layers 0:" in said
         assert "would fit" in said
-        code, name, said = await refused(home, *words, "--memory", "1k")
+        code, name, said = await refused(home, *words, "--max-memory", "1k")
         assert (code, name) == (3, "resource")
         assert "not one layer of little fits" in said
         code, _, said = await refused(home, *words, "--span", "0:99")
         assert code == 2
         assert f"0:{LAYERS}" in said
-        async with joining(home, *words, "--memory", "1M") as one:  # as much as fits
+        async with joining(home, *words, "--max-memory", "1M") as one:  # as much as fits
             ready = await one.event("ready")
             assert 0 < ready["last"] < LAYERS
+            await one.told(signal.SIGINT)
+
+
+async def test_limits_that_cannot_be_kept_are_told_before_anybody_is_asked(tmp_path):
+    for words, said in (
+        (("--when", "away"), "always or idle"),
+        (("--hours", "7-7"), "as 22-07"),
+        (("--max-cpu", "150%"), "as 50%"),
+        (("--when", "idle", "--idle-from", f"file:{tmp_path / 'no'}"), "cannot be read here"),
+    ):
+        code, _, message = await refused(tmp_path, "127.0.0.1:9", "--invite", INVITE, *words)
+        assert code == 2
+        assert said in message
+
+
+async def test_a_device_whose_user_is_there_joins_and_gives_nothing_yet(folder, tmp_path):
+    typed = tmp_path / "typed"
+    typed.touch()
+    async with founding(tmp_path / "founder", small(folder)) as swarm:
+        words = (swarm.door, "--model", folder, "--invite", swarm.founder.invite().text)
+        idle = ("--when", "idle", "--idle-from", f"file:{typed}", "--idle-after", "60s")
+        limits = ("--max-cpu", "50%", "--max-upload", "5M", "--max-memory", "1G")
+        async with joining(tmp_path / "home", *words, *idle, *limits) as one:
+            assert (await one.event("paused"))["why"] == "user"
+            ready = await one.event("ready")
+            record = swarm.node.directory.swarm.peers[ready["peer"]]
+            assert record.paused == "user"
+            os.utime(typed, (1, 1))
+            await one.event("giving")
             await one.told(signal.SIGINT)
 
 

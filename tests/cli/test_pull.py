@@ -68,8 +68,8 @@ def test_ctrl_c_while_converting_leaves_nothing(model, tmp_path):
     place = tmp_path / "place"
     code = (
         "import sys, time; from manyhands.node import conversion; from manyhands.cli import app;"
-        "old = conversion._parts;"
-        "conversion._parts = lambda *a: (print('begun', flush=True), time.sleep(0.5), old(*a))[2];"
+        "old = conversion.quantise;"
+        "conversion.quantise = lambda *a: (print('begun', flush=1), time.sleep(1), old(*a))[2];"
         f"sys.argv = ['hands', 'pull', {str(model)!r}, '--to', {str(place / 'm')!r}]; app.main()"
     )
     with subprocess.Popen(

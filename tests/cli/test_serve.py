@@ -114,7 +114,7 @@ def test_a_request_to_end_is_followed(tmp_path):
 
 
 def test_a_model_that_does_not_fit_waits_for_the_rest(tmp_path):
-    words = ("serve", "--memory", "12M", *ANY_PORT)
+    words = ("serve", "--max-memory", "12M", *ANY_PORT)
     with Verb(*words, home=tmp_path / "one") as verb:
         ready = verb.event("ready")
         missing = verb.event("coverage")
@@ -136,9 +136,9 @@ def test_a_model_that_does_not_fit_waits_for_the_rest(tmp_path):
         (["--api-key", ""], 2, "key is empty"),
         (["--api-key", "two\nlines"], 2, "API key"),
         (["--allow-origin", "nowhere"], 2, "is no origin"),
-        (["--memory", "1k"], 3, "not one layer would fit"),
-        (["--memory", "lots"], 2, "write one as 4G"),
-        (["--memory", "12M", "--span", "0:11"], 3, "would fit"),
+        (["--max-memory", "1k"], 3, "not one layer would fit"),
+        (["--max-memory", "lots"], 2, "write one as 4G"),
+        (["--max-memory", "12M", "--span", "0:11"], 3, "would fit"),
         (["--span", "3:99"], 2, "within 0:11"),
         (["--peers", "99"], 2, "the model has 11 layers"),
         (["--peers", "-1"], 2, "the model has 11 layers"),

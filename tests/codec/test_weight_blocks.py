@@ -8,13 +8,10 @@ from hypothesis import strategies as st
 
 from manyhands.codec.weight_blocks import (
     BLOCK,
-    code_bytes,
     dequantise,
     nearest_bfloat16,
-    packed,
     padded,
     quantise,
-    unpacked,
     widened,
 )
 from manyhands.errors import UserError
@@ -66,15 +63,6 @@ def test_a_block_knows_nothing_of_its_neighbours():
     beside = quantise(matrix, 8)
     np.testing.assert_array_equal(beside.codes[:, :32], alone.codes)
     np.testing.assert_array_equal(beside.scales[:, :1], alone.scales)
-
-
-@pytest.mark.parametrize("width", [1, 32, 33, 96])
-def test_nibbles_come_back(width):
-    blocks = quantise(ordinary(5, width), 4)
-    stored = packed(blocks)
-    assert stored.dtype == np.uint8
-    assert stored.shape == (5, code_bytes(4, width))
-    np.testing.assert_array_equal(unpacked(stored), blocks.codes)
 
 
 @pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])

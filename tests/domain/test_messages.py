@@ -17,6 +17,7 @@ from manyhands.domain.messages import (
     Announce,
     AskBlock,
     Message,
+    MoveMessage,
     PieceMessage,
     Probe,
     Probed,
@@ -42,6 +43,7 @@ def test_every_message_class_is_of_exactly_one_kind():
         {Announce},
         {Probe, Probed},
         set(get_args(PieceMessage)),
+        set(get_args(MoveMessage)),
     ]
     for number, union in enumerate(unions):
         assert not union & set().union(*unions[:number])

@@ -31,18 +31,18 @@ def test_a_plain_model_has_no_format_and_its_own_names():
     assert converted(spec(), None).layers[1].tensors["q"] == TensorSource(("1.q",), (64, 70))
 
 
-@pytest.mark.parametrize(("form", "layout", "codes"), [("int8", "I8", 96), ("int4", "U8", 48)])
-def test_a_matrix_becomes_codes_and_scales_and_a_norm_stays(form, layout, codes):
+@pytest.mark.parametrize(("form", "codes"), [("int8", 96), ("int4", 48)])
+def test_a_matrix_becomes_codes_and_scales_and_a_norm_stays(form, codes):
     made = converted(spec(), form)
     assert weight_format(made) == form
     source = made.layers[1].tensors["q"]
     assert blocks_of(source) == form
     parts = stored_parts(source)
     assert parts == (
-        TensorSource(("1.q",), (64, codes)),
-        TensorSource(("1.q.scales",), (64, 3)),
+        TensorSource(("1.q",), (4, 16 * codes)),
+        TensorSource(("1.q.scales",), (4, 16 * 3)),
     )
-    assert [dtype_of(source, part) for part in parts] == [layout, "BF16"]
+    assert [dtype_of(source, part) for part in parts] == ["U8", "BF16"]
     norm = made.layers[1].tensors["attention_norm"]
     assert stored_parts(norm) == (norm,)
     assert dtype_of(norm, norm) is None

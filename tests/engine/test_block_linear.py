@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from engine_cases import HAS_NUMBA
+from manyhands.codec.panels import laid_out
 from manyhands.codec.weight_blocks import dequantise, quantise
 from manyhands.engine.block_linear import CompiledProduct, ReferenceProduct
 from manyhands.engine.compiled import CHILD, new_crew
@@ -21,18 +22,18 @@ BESIDE = (0, 1, 7, 31, 511)
 def make(request):
     """A function weights -> product."""
     if request.param == "numpy":
-        return ReferenceProduct
+        return lambda weights: ReferenceProduct(laid_out(weights))
     if not HAS_NUMBA:
         pytest.skip("numba is not installed")
     crew = new_crew(2)
-    return lambda weights: CompiledProduct(weights, crew)
+    return lambda weights: CompiledProduct(laid_out(weights), crew)
 
 
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_form_gives_the_same_bits_as_the_reference(make, bits, shape):
     weights = quantise(ordinary(*shape), bits)
-    product, reference = make(weights), ReferenceProduct(weights)
+    product, reference = make(weights), ReferenceProduct(laid_out(weights))
     rows = ordinary(40, shape[1], seed=1)
     rows[5, 3], rows[6] = np.nan, 0
     expected = reference(rows)
@@ -74,7 +75,7 @@ def test_memory_is_what_the_format_says():
         pytest.skip("numba is not installed")
     crew = new_crew(1)
     for bits, of_one in ((8, 1 + 2 / 32), (4, 0.5 + 2 / 32)):
-        product = CompiledProduct(quantise(ordinary(64, 256), bits), crew)
+        product = CompiledProduct(laid_out(quantise(ordinary(64, 256), bits)), crew)
         assert product.bytes_held == of_one * 64 * 256
 
 

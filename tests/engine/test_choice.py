@@ -59,13 +59,13 @@ def test_an_unknown_engine_is_refused_by_name(choose, engine):
 def test_torchs_own_names_of_a_dtype_are_understood(choose, name, meant, number_bytes):
     one, other = choose("torch", name), choose("torch", meant)
     assert one.profile("id") == other.profile("id")
-    assert one.bytes_per_number == other.bytes_per_number == number_bytes
+    assert one.bytes_per_weight == other.bytes_per_weight == number_bytes
 
 
 @pytest.mark.parametrize("dtype", ["auto", "fp32", "float32"])
 def test_numpy_computes_in_fp32_by_any_of_its_names(choose, dtype):
     kind = choose("numpy", dtype)
-    assert kind.bytes_per_number == 4
+    assert kind.bytes_per_weight == 4
     assert kind.on_start is None
 
 
@@ -111,7 +111,7 @@ def test_a_model_in_integers_may_be_named_by_its_format_and_takes_threads(tmp_pa
         kind = choice.choose(engine, dtype, 2, made.spec, made.read)
         assert kind.profile("id").kernels.startswith(f"{engine}-int8")
         assert kind.bytes_per_kv == 2
-        assert 1.06 < kind.bytes_per_number < 1.1
+        assert kind.bytes_per_weight == 4
         assert kind.load(made.spec.span, 1 << 20).weight_bytes > 0
     for wrong in ("int4", "bf16"):
         with pytest.raises(BadSetting, match=f"dtype is {wrong!r}"):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from engine_cases import HAS_NUMBA
+from manyhands.codec.panels import laid_out
 from manyhands.codec.weight_blocks import quantise
 from manyhands.engine.block_linear import CompiledProduct, ReferenceProduct
 from manyhands.engine.compiled import new_crew
@@ -22,7 +23,7 @@ def helpers():
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_many_short_jobs_are_all_done_whole(threads):
-    weights, rows = quantise(ordinary(2048, 64), 8), ordinary(3, 64)
+    weights, rows = laid_out(quantise(ordinary(2048, 64), 8)), ordinary(3, 64)
     product = CompiledProduct(weights, new_crew(threads))
     expected = ReferenceProduct(weights)(rows)
     for _ in range(300):
@@ -30,7 +31,7 @@ def test_many_short_jobs_are_all_done_whole(threads):
 
 
 def test_helpers_that_sleep_are_woken_for_the_next_job():
-    weights, rows = quantise(ordinary(4096, 64), 8), ordinary(1, 64)
+    weights, rows = laid_out(quantise(ordinary(4096, 64), 8)), ordinary(1, 64)
     product = CompiledProduct(weights, new_crew(3))
     expected = ReferenceProduct(weights)(rows)
     for _ in range(3):
@@ -39,7 +40,7 @@ def test_helpers_that_sleep_are_woken_for_the_next_job():
 
 
 def test_two_crews_in_two_threads_do_not_meet():
-    weights, rows = quantise(ordinary(512, 64), 4), ordinary(9, 64)
+    weights, rows = laid_out(quantise(ordinary(512, 64), 4)), ordinary(9, 64)
     expected, wrong = ReferenceProduct(weights)(rows), []
 
     def work():

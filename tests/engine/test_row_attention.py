@@ -1,5 +1,7 @@
 """Attention is numpy's, and a query's bits depend on the keys it sees alone."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -99,3 +101,18 @@ def test_a_key_or_a_query_that_is_no_number_is_not_hidden(crew, keep):
     is_nan = np.zeros(got.shape, bool)
     is_nan[:, :2], is_nan[1, 3] = True, True  # the first key's heads, and that query's
     np.testing.assert_array_equal(np.isnan(got), is_nan)
+
+
+@pytest.mark.parametrize("unseen", [np.inf, -np.inf, np.nan])
+def test_a_value_that_a_query_does_not_see_changes_no_bit_of_its_result(crew, keep, unseen):
+    """Nor one at a key that only a query of the same tile sees."""
+    spec = FORMS["groups"]
+    for position, at in product((40, 253, 254, 255), (1, 2, 3)):  # 256 keys are a block
+        queries, keys, values, _ = case(spec, position, 4)
+        values[:, position + at] = unseen
+        together = attend(queries, keep(keys), keep(values), position, spec, None, crew)
+        for token in range(4):
+            seen = keep(keys[:, : position + token + 1]), keep(values[:, : position + token + 1])
+            alone = attend(queries[token : token + 1], *seen, position + token, spec, None, crew)
+            np.testing.assert_array_equal(alone[0], together[token])
+            assert np.isfinite(together[token]).all() == (token < at)

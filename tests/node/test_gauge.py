@@ -47,6 +47,19 @@ def test_a_device_half_as_fast_as_measured_is_told_once_and_predicts_itself():
     assert len(bench.told) == 2
 
 
+def test_a_device_that_multiplies_quicker_than_was_guessed_predicts_itself():
+    guessed = replace(DEVICE, flops_per_s=1e4)
+    bench = Bench(guessed)
+    cost = Cost(4.0, 4.0)
+    assert span_s(SPEC, SPEC.span, guessed, cost) > 2 * span_s(SPEC, SPEC.span, DEVICE, cost)
+    bench.steps(1.5)
+    (told,) = bench.told
+    assert told.flops_per_s > guessed.flops_per_s
+    assert span_s(SPEC, SPEC.span, told, cost) == pytest.approx(
+        1.5 * span_s(SPEC, SPEC.span, DEVICE, cost), rel=0.05
+    )
+
+
 def test_small_and_short_swings_are_not_told():
     bench = Bench()
     bench.steps(1.09, 5 * STEPS)

@@ -11,6 +11,8 @@ import tiny
 from manyhands.domain.ids import ModelId
 from manyhands.domain.manifest import ManifestId, PieceRun
 from manyhands.domain.messages import AskBlock, AskPieces, Block, ManifestTold, NotGiven, PiecesHad
+from manyhands.errors import PeerPaused
+from manyhands.node.allowance import Allowance
 from manyhands.node.seeder import BUSY, MOST_ASKED, READ_AT_A_TIME, Seeder
 from manyhands.sim.virtual_loop import run_virtual
 from node_cases import ANNA, BEN, RecordingLinks
@@ -22,12 +24,16 @@ def source(tmp_path_factory):
     return tiny.make("llama-sharded", tmp_path_factory.mktemp("models") / "little")
 
 
+WHY = PeerPaused("somebody uses it")
+
+
 class House:
     """A running seeder; `name` is its manifest's once somebody asked."""
 
     def __init__(self, shelf) -> None:
         self.links = RecordingLinks()
-        self.seeder = Seeder(DiskOfTime(), self.links.send)
+        self.allowance = Allowance(asyncio.get_running_loop().time)
+        self.seeder = Seeder(DiskOfTime(), self.links.send, self.allowance)
         self.shelf = shelf
         self.seeder.offer(shelf)
 
@@ -122,5 +128,48 @@ def test_one_that_asks_for_too_much_at_a_time_is_told_and_one_that_left_gets_not
         ] * 3
         assert sum(isinstance(message, Block) for _, message in sent) == MOST_ASKED
         assert {peer for peer, _ in sent} == {ANNA}
+
+    in_house(test, source)
+
+
+def test_while_it_pauses_nothing_is_given_and_who_asks_knows(source):
+    async def test(house):
+        name = await house.known()
+        for number in range(3):
+            house.seeder.receive(BEN, AskBlock(name, number, 0, 9))
+        house.seeder.pause(WHY)
+        house.seeder.receive(ANNA, AskBlock(name, 0, 0, 9))
+        house.seeder.receive(ANNA, AskPieces(house.shelf.model, name))
+        told = [(peer, message.about, message.code) for peer, message in await house.settled()]
+        assert told == [
+            (BEN, name, "peer_paused"),
+            (ANNA, name, "peer_paused"),
+            (ANNA, house.shelf.model, BUSY),
+        ]
+        house.seeder.resume()
+        house.seeder.receive(BEN, AskBlock(name, 1, 0, 9))
+        assert isinstance((await house.settled())[0][1], Block)
+
+    in_house(test, source)
+
+
+def test_what_is_sent_keeps_to_the_upload_that_was_allowed(source):
+    async def test(house):
+        name = await house.known()
+        house.allowance.upload_bytes_per_s = 100.0
+        for number in range(10):
+            house.allowance.sent(0)
+            house.seeder.receive(BEN, AskBlock(name, number, 0, 100))
+        sent = house.links.send
+
+        def count(peer, message) -> None:  # as the connections do
+            sent(peer, message)
+            house.allowance.sent(len(message.data))
+
+        house.seeder._send = count
+        await asyncio.sleep(5.0)
+        assert 4 <= len(house.links.of(Block)) <= 7
+        await asyncio.sleep(10.0)
+        assert len(house.links.of(Block)) == 10
 
     in_house(test, source)

@@ -1,5 +1,6 @@
 """Which layers a newcomer takes: a span of the model that fits, and what is missing first."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -7,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manyhands.domain.span import Span
-from manyhands.plan.cost import Cost, fits, memory_bytes
+from manyhands.domain.swarm import Holding
+from manyhands.plan.cost import Cost, fits, memory_bytes, weight_bytes
 from manyhands.plan.share import gaps, held_layers, most_from, share, stage_of
 from small_swarms import MODEL, OTHER_MODEL, device, model, peer_id, record, swarm
 
@@ -167,3 +169,18 @@ def test_who_would_not_be_asked_or_could_not_be_reached_through_has_no_stage():
     assert stage(nobody, spec, 2) is None
     tiny = device(memory=1)
     assert stage(swarm(record(1, of=tiny), record(2, of=tiny)), spec, 2) is None
+
+
+def test_what_a_device_has_given_to_another_model_is_left_to_it():
+    """Before, the founder's whole memory was planned for, and the newcomer had no stage."""
+    spec = model(6)
+    needed = memory_bytes(spec, spec.span, TOKENS, COST)
+    memory = int(2 * needed / 0.9)
+    free = memory - weight_bytes(spec, spec.span, COST)
+    quick, slow = device(read=4e6, memory=memory), device(read=1e5, memory=memory)
+    founder, newcomer = record(1, (spec.span,), of=quick, room=free), record(2, of=slow)
+    assert stage(swarm(founder, newcomer), spec, 2) is None
+    other = Holding(OTHER_MODEL, Span(0, 9), "ready")
+    holdings = (*founder.holdings, other)
+    busy = replace(founder, holdings=holdings, room_bytes=max(0, free - int(1.2 * needed)))
+    assert stage(swarm(busy, newcomer), spec, 2) is not None

@@ -15,11 +15,17 @@ import pytest
 
 import process_house
 import tiny
+from manyhands.api.swarm_view import ServedModel, swarm_view
+from manyhands.cli.console import Console
+from manyhands.cli.status import status
+from manyhands.cli.words import cost_of
 from manyhands.domain.settings import Settings
 from manyhands.domain.span import Span
-from manyhands.errors import NoStandIn
+from manyhands.errors import ManyhandsError, NoStandIn
 from manyhands.launch.local import LocalPeer
+from manyhands.node.mover import Followed
 from manyhands.node.opened import Opened, open_model
+from manyhands.plan.cost import MEMORY_SHARE, memory_bytes
 from manyhands.store.builtin import STORYTELLER, folder_of
 from process_house import (
     GREEDY,
@@ -30,6 +36,7 @@ from process_house import (
     ProcessHouse,
     house,
     ids,
+    name_of,
     newest,
     second_owner,
     spoken,
@@ -198,7 +205,7 @@ async def test_where_nobody_can_stand_in_there_is_an_error_in_time(sampling, ope
     last = len(one.model.spec.layers)
     async with house(tmp_path, one, settings=settings) as made:
         lost = await made.start(Span(0, last - 1))
-        await made.start(Span(last - 1, last), "--memory", "6M")
+        await made.start(Span(last - 1, last), "--max-memory", "6M")
         await made.settled()
         text = await spoken(made.answer(PROMPT, TOKENS, sampling))
         answer = made.answer(PROMPT, TOKENS, sampling)
@@ -316,3 +323,76 @@ def is_running(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+@pytest.mark.slow
+async def test_layers_move_between_processes_while_an_answer_goes_on(opened, tmp_path, capsys):
+    """Two hold a half each; a third comes and is given the second one's: one answer sees it all."""
+    one = opened("qwen3", "numpy")
+    layers, memory = len(one.model.spec.layers), room_for_half(one)
+    lower, upper, less = Span(0, layers // 2), Span(layers // 2, layers), Span(0, 2)
+    async with house(tmp_path, one) as made:
+        node, said = made.node, []
+        for _ in range(2):
+            await made.start(None, "--max-memory", str(memory))
+            await made.settled()
+        text = await spoken(made.answer(PROMPT, 200))
+        node.follow(Followed(one.model.id, node.peer, 512, is_movable=False))
+        node.replanner.told = said.append
+        answer = made.answer(PROMPT, 200)
+        async for _ in answer.pieces():
+            await asyncio.sleep(0.15)  # somebody reads
+            if len(answer.tokens) == 10:
+                await made.start(None, "--max-memory", str(memory))
+                await made.settled()
+                names = [name_of(peer) for peer in made.peers.peers]
+                assert newest(node.owner).route.peers() == (names[0], names[1])
+                node.replanner.by_hand = {names[1]: less, names[2]: upper}
+            moved = newest(node.owner).route.peers()
+        assert names[1] not in moved
+        judge = Judge(made.model)
+        judge.must_be_same(PROMPT, GREEDY, ids(answer), text)
+        assert answer.recovered_s == ()
+
+        def held(name) -> list[tuple[Span, str]]:
+            holdings = node.directory.swarm.peers[name].holdings
+            return [(h.span, h.state) for h in holdings if h.state != "stored"]
+
+        wanted = [[(span, "ready")] for span in (lower, less, upper)]
+        await until(lambda: [held(name) for name in names] == wanted, f"all at its place: {said}")
+        told = ServedModel(one.name, one.model.id, layers, 512, True, False, False)
+        status(
+            Console(as_json=False), Served(swarm_view(node.directory.swarm, node.peer, [told], 0))
+        )
+        shown = capsys.readouterr().out
+        for span in (lower, less, upper):
+            assert (
+                "\u00b7" * span.first + "\u2588" * len(span) + "\u00b7" * (layers - span.last)
+                in shown
+            )
+        assert said[0].startswith("moving layers ")
+        assert len(said) == 1
+
+
+def room_for_half(one: Opened) -> int:
+    """Bytes that hold the larger half of a model with memory for 512 tokens, and no more."""
+    spec, cost = one.model.spec, cost_of(one.model)
+    half = len(spec.layers) // 2
+    sizes = [memory_bytes(spec, span, 512, cost) for span in (Span(0, half), Span(half, 2 * half))]
+    assert memory_bytes(spec, Span(0, half + 1), 512, cost) > max(sizes)
+    return int(max(sizes) / MEMORY_SHARE) + 1
+
+
+class Served:
+    """A swarm's own view of itself, as its HTTP interface gives it."""
+
+    url = "http://127.0.0.1:7700"
+
+    def __init__(self, view) -> None:
+        self._view = view
+
+    def get(self, _path):
+        return json.loads(json.dumps(self._view))
+
+    def no_swarm(self):
+        return ManyhandsError("that is no swarm")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from manyhands.domain.device import Link
+from manyhands.domain.giving import TOLD
 from manyhands.domain.ids import ModelId, PeerId, short
 from manyhands.domain.swarm import Holding, HoldingState, PeerRecord, Swarm
 
@@ -19,6 +20,7 @@ RANK: tuple[HoldingState, ...] = ("ready", "draining", "fetching", "stored")
 """The best state first: what a layer is, when several peers hold it."""
 
 MISSING = "layers are missing"
+HELD_BACK = "layers are held only by peers that give nothing now"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ def health(swarm: Swarm, models: Iterable[ServedModel]) -> str:
     states = {state for one in models for state, _ in _layers(one, swarm.peers.values())}
     if None in states:
         return MISSING
+    if "draining" in states:
+        return HELD_BACK
     return "layers are not loaded yet" if states & {"fetching", "stored"} else "ok"
 
 
@@ -117,6 +121,7 @@ def _peer(record: PeerRecord, me: PeerId, models: Sequence[ServedModel]) -> Json
     return {
         "id": record.peer,
         "short": short(record.peer),
+        "name": record.name,
         "is_me": record.peer == me,
         "device": {
             "kind": device.kind,
@@ -126,6 +131,7 @@ def _peer(record: PeerRecord, me: PeerId, models: Sequence[ServedModel]) -> Json
             "overhead_s": device.overhead_s,
         },
         "kernels": record.kernels,
+        "paused": TOLD.get(record.paused),
         "room_bytes": record.room_bytes,
         "holdings": [
             {

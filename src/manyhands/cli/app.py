@@ -12,6 +12,39 @@ from typing import Annotated, Any
 
 import typer
 
+from manyhands.cli.options import (
+    AllowHost,
+    AllowOrigin,
+    ApiKey,
+    AsJson,
+    DoorPort,
+    Dtype,
+    Engine,
+    Host,
+    Hours,
+    HttpHost,
+    HttpPort,
+    IdleAfter,
+    IdleFrom,
+    Invite,
+    Lan,
+    LowPriority,
+    MaxCpu,
+    MaxMemory,
+    MaxUpload,
+    Model,
+    OnMains,
+    Peers,
+    PeersPort,
+    PublicHost,
+    PublicPort,
+    Spans,
+    Threads,
+    Url,
+    Verbose,
+    When,
+)
+
 app = typer.Typer(
     name="hands",
     help="Run large models on the devices you already own, together.",
@@ -20,61 +53,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell what happens inside.")]
-Invite = Annotated[
-    str | None,
-    typer.Option("--invite", envvar="MANYHANDS_INVITE", help="What `hands run` printed."),
-]
-Memory = Annotated[
-    str | None,
-    typer.Option("--memory", help="Give at most this: 4GB, 4GiB or 4G; else what is free."),
-]
-PublicHost = Annotated[
-    str | None,
-    typer.Option("--public-host", help="By which name or address others reach --host."),
-]
-PublicPort = Annotated[
-    int | None, typer.Option("--public-port", help="By which port others reach the one for peers.")
-]
-Threads = Annotated[
-    int | None, typer.Option("--threads", help="How many threads compute (torch engine).")
-]
-Model = Annotated[str, typer.Argument(help="A model's folder, or `storyteller`.")]
-Peers = Annotated[
-    int, typer.Option("--peers", help="Share it over so many processes here; 0: this one holds it.")
-]
-Span = Annotated[
-    str | None, typer.Option("--span", help="Layers FIRST:LAST here; else as many as fit.")
-]
-Engine = Annotated[str, typer.Option("--engine", help="auto, numpy or torch.")]
-Dtype = Annotated[str, typer.Option("--dtype", help="auto, fp32, bf16 or fp16 (torch).")]
-Lan = Annotated[
-    bool,
-    typer.Option(
-        "--lan/--no-lan",
-        envvar="MANYHANDS_LAN",
-        help="Let other devices of this network ask to join.",
-    ),
-]
-Host = Annotated[str | None, typer.Option("--host", help="Where peers reach this one; see --lan.")]
-PeersPort = Annotated[int | None, typer.Option("--peers-port", help="For peers; usually 7701.")]
-DoorPort = Annotated[int | None, typer.Option("--door-port", help="For newcomers; usually 7702.")]
-HttpHost = Annotated[str, typer.Option("--http-host", help="Where HTTP listens; needs --api-key.")]
-HttpPort = Annotated[int | None, typer.Option("--http-port", help="For HTTP; usually 7700.")]
-ApiKey = Annotated[
-    str | None,
-    typer.Option("--api-key", envvar="MANYHANDS_API_KEY", help="Who asks by HTTP must show it."),
-]
-AllowHost = Annotated[
-    list[str] | None, typer.Option("--allow-host", help="Another name HTTP is reached by.")
-]
-AllowOrigin = Annotated[
-    list[str] | None,
-    typer.Option("--allow-origin", help="Another site whose pages may ask, as https://site.org."),
-]
-Url = Annotated[str | None, typer.Option("--url", help="http://HOST:PORT; else what runs here.")]
 
 
 def main() -> None:
@@ -136,8 +114,8 @@ def run_or_serve(
     context: typer.Context,
     model: Model = "storyteller",
     peers: Peers = 0,
-    span: Span = None,
-    memory: Memory = None,
+    span: Spans = None,
+    max_memory: MaxMemory = None,
     engine: Engine = "auto",
     dtype: Dtype = "auto",
     threads: Threads = None,
@@ -161,8 +139,8 @@ def run_or_serve(
     from manyhands.domain.settings import Settings
 
     options = ServeOptions(
-        model, peers, span, memory, engine, dtype, threads, lan, host, public_host, public_port,
-        peers_port, door_port, http_host, http_port, api_key, tuple(allow_host or ()),
+        model, peers, tuple(span or ()), max_memory, engine, dtype, threads, lan, host, public_host,
+        public_port, peers_port, door_port, http_host, http_port, api_key, tuple(allow_host or ()),
         tuple(allow_origin or ()),
     )  # fmt: skip
     console = Console(as_json=as_json)
@@ -186,9 +164,9 @@ def join(
         typer.Option("--model", help="The swarm's model on this disk; else the others give it."),
     ] = None,
     span: Annotated[
-        str | None, typer.Option("--span", help="Layers FIRST:LAST; else what is needed most.")
+        str | None, typer.Option("--span", help="Layers FIRST:LAST, which never move.")
     ] = None,
-    memory: Memory = None,
+    max_memory: MaxMemory = None,
     disk: Annotated[
         str | None, typer.Option("--disk", help="What models from others may take, as 20G.")
     ] = None,
@@ -199,6 +177,14 @@ def join(
     port: Annotated[int, typer.Option("--port", help="Listen at this port; 0 is any.")] = 0,
     public_port: PublicPort = None,
     threads: Threads = None,
+    when: When = "always",
+    idle_after: IdleAfter = "60s",
+    idle_from: IdleFrom = None,
+    on_mains: OnMains = False,
+    hours: Hours = None,
+    max_cpu: MaxCpu = "100%",
+    max_upload: MaxUpload = None,
+    low_priority: LowPriority = None,
     with_parent: Annotated[
         bool, typer.Option("--with-parent", hidden=True, help="End when standard input does.")
     ] = False,
@@ -208,11 +194,15 @@ def join(
     """Give this device to a swarm, until Ctrl-C."""
     from manyhands.cli import join as verb
     from manyhands.cli.console import Console
+    from manyhands.cli.limits import LimitOptions
     from manyhands.domain.settings import Settings
 
+    limits = LimitOptions(
+        when, idle_after, idle_from, on_mains, hours, max_cpu, max_upload, low_priority
+    )
     options = verb.JoinOptions(
-        address, invite, model, span, memory, disk, host, public_host, port, public_port, threads,
-        with_parent,
+        address, invite, model, span, max_memory, disk, host, public_host, port, public_port,
+        threads, with_parent, limits,
     )  # fmt: skip
     _run(verb.join(Console(as_json=as_json), options, Settings()), as_json, verbose)
 
@@ -256,18 +246,21 @@ def status(
 
 @app.command()
 def plan(
-    model: Annotated[str, typer.Argument(help="A folder, or a known model as `llama-70b`.")],
+    models: Annotated[
+        list[str], typer.Argument(help="Folders, or known models as `llama-70b`; several together.")
+    ],
     form: Annotated[str, typer.Option("--format", help="auto, fp32, bf16, int8, int4.")] = "auto",
     context: Annotated[int, typer.Option(help="Tokens that memory is planned for.")] = 4096,
     more: Annotated[
         int | None, typer.Option(help="This machine and so many like it, not what runs here.")
     ] = None,
+    span: Spans = None,
     url: Url = None,
     api_key: ApiKey = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """What would happen with a model, before anything is loaded."""
+    """What would happen with a model, or several at once, before anything is loaded."""
     from manyhands.cli import plan as verb
     from manyhands.cli.console import Console, run_plain
     from manyhands.cli.http import find_api
@@ -278,7 +271,7 @@ def plan(
         home = Home.standard()
         asks = url is not None or (more is None and bool(running(home)))
         api = find_api(home, url, api_key) if asks else None
-        options = verb.PlanOptions(model, form, context, more or 0)
+        options = verb.PlanOptions(tuple(models), form, context, more or 0, tuple(span or ()))
         verb.plan(Console(as_json=as_json), options, api)
 
     run_plain(work, as_json=as_json, verbose=verbose)

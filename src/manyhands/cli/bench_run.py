@@ -91,7 +91,7 @@ def run_bench(
     measured = measure(name, dtype=computed, threads=threads)
     prompt = min(PROMPT_TOKENS, spec.context // 2)
     answer = min(ANSWER_TOKENS, spec.context - prompt)
-    number, kv = kind.bytes_per_number, kind.bytes_per_kv
+    number, kv = kind.bytes_per_weight, kind.bytes_per_kv
     cost = Cost(bytes_per_weight=number, bytes_per_kv=kv, context=prompt + answer // 2)
     predicted = fit(spec, measured.device, cost, tokens=prompt + answer)
     if predicted.tok_s is None:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from manyhands.cli.choosing import choose_door
 from manyhands.cli.console import Console, end_with_parent, until_signal
+from manyhands.cli.following import follow
 from manyhands.cli.gauging import gauge
+from manyhands.cli.limits import NO_LIMITS, LimitOptions, Sparing, follow_sleep
 from manyhands.cli.loading import Fetch, shown_loading
 from manyhands.cli.words import (
     as_size,
@@ -30,6 +32,7 @@ from manyhands.errors import BadSetting, DeadlinePassed, PeerLost, ResourceError
 from manyhands.launch.joining import DoorAddress, Entered, enter, read_door, told_time
 from manyhands.launch.link import is_link, read_link
 from manyhands.node.app import Node
+from manyhands.node.giving import Giving
 from manyhands.node.live import Listening, LivePeer, wall_clock
 from manyhands.node.obtaining import fetched_folder, fetching
 from manyhands.node.opened import Opened, open_model
@@ -56,6 +59,7 @@ class JoinOptions:
     public_port: int | None = None
     threads: int | None = None
     with_parent: bool = False
+    limits: LimitOptions = NO_LIMITS
 
 
 async def join(console: Console, options: JoinOptions, settings: Settings) -> None:
@@ -66,49 +70,81 @@ async def join(console: Console, options: JoinOptions, settings: Settings) -> No
     check_public_port(options.public_port, options.port, "--port")
     if options.disk is not None:
         settings = replace(settings, fetched_bytes=read_size(options.disk))
+    sparing = Sparing(options.limits, is_child=options.with_parent)
+    visit = _Visit(console, options, settings, sparing)
     async with until_signal() as asked:
-        with Home.standard() as home:
+        with Home.standard() as home, sparing.group():
             async with asyncio.TaskGroup() as tasks:
-                working = tasks.create_task(_work(console, options, settings, home, doors, invite))
-                if options.with_parent:
-                    tasks.create_task(end_with_parent(asked))
+                working = tasks.create_task(visit.work(home, doors, invite))
+                parent_ended = asyncio.Event()
+
+                async def watch_parent() -> None:
+                    await end_with_parent(parent_ended)
+                    asked.set()
+
+                watching = [tasks.create_task(watch_parent())] if options.with_parent else []
                 await asked.wait()
                 console.say("leaving: running answers go on with the others")
-                working.cancel()
+                if not parent_ended.is_set():  # else there is nobody to answer
+                    await visit.leave()
+                for task in (working, *watching):
+                    task.cancel()
             console.event("left")
 
 
-async def _work(
-    console: Console,
-    options: JoinOptions,
-    settings: Settings,
-    home: Home,
-    doors: tuple[DoorAddress, ...],
-    invite: Invite | None,
-) -> None:
-    """Until cancelled; the others are told on the way out."""
-    keys = home.keys()
-    chosen = await choose_door(console, settings, home, keys, doors, invite)
-    door = chosen.address
+class _Visit:
+    """From the door to the farewell."""
 
-    def show(code: str) -> None:
-        console.say(f"asking {door} to be let in. Both screens show this code:  {code}", "bold")
-        console.say("leave by Ctrl-C if the other screen shows another one", "dim")
-        console.event("asking", door=str(door), code=code)
+    def __init__(
+        self, console: Console, options: JoinOptions, settings: Settings, sparing: Sparing
+    ) -> None:
+        self._console, self._options, self._settings = console, options, settings
+        self._sparing = sparing
+        self._giving: Giving | None = None
 
-    entered = await enter(home, keys, door, invite, settings, show, chosen.swarm)
+    async def work(self, home: Home, doors: tuple[DoorAddress, ...], invite: Invite | None) -> None:
+        """Until cancelled; the others are told on the way out."""
+        console, settings, keys = self._console, self._settings, home.keys()
+        chosen = await choose_door(console, settings, home, keys, doors, invite)
+        door = chosen.address
 
-    async def renewal() -> Membership:
-        at = joining.peer.address
-        return (await enter(home, keys, door, None, settings, address=at)).membership
+        def show(code: str) -> None:
+            console.say(f"asking {door} to be let in. Both screens show this code:  {code}", "bold")
+            console.say("leave by Ctrl-C if the other screen shows another one", "dim")
+            console.event("asking", door=str(door), code=code)
 
-    joining = _Joining(console, options, settings, entered, home)
-    is_guest = entered.membership.is_guest
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(joining.peer.run(None if is_guest else renewal))
-        tasks.create_task(joining.work())
-        if is_guest:
-            tasks.create_task(_end_of_visit(console, entered.membership))
+        entered = await enter(home, keys, door, invite, settings, show, chosen.swarm)
+
+        async def renewal() -> Membership:
+            at = joining.peer.address
+            return (await enter(home, keys, door, None, settings, address=at)).membership
+
+        threads = self._sparing.threads(wanted_of(entered.admission), self._options.threads)
+        options = replace(self._options, threads=threads)
+        joining = _Joining(console, options, settings, entered, home)
+        is_guest = entered.membership.is_guest
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(joining.peer.run(None if is_guest else renewal))
+            await self._sparing.begin(joining.peer, threads)
+            await joining.peer.node.started()
+            self._giving = self._sparing.giving(joining.peer, console)
+            tasks.create_task(self._giving.run())
+            tasks.create_task(follow_sleep(self._giving))
+            tasks.create_task(joining.work())
+            if is_guest:
+                tasks.create_task(_end_of_visit(console, entered.membership))
+
+    async def leave(self) -> None:
+        """Return once nobody's answer depends on us, or another signal ends the process."""
+        if self._giving is not None:
+            await self._giving.leave(self._tell_wait)
+
+    def _tell_wait(self, sessions: int) -> None:
+        answers = "a running answer" if sessions == 1 else f"{sessions} running answers"
+        self._console.say(
+            f"finishing {answers} that nobody else can take over; Ctrl-C again leaves at once"
+        )
+        self._console.event("finishing", sessions=sessions)
 
 
 async def _end_of_visit(console: Console, membership: Membership) -> None:
@@ -203,6 +239,9 @@ class _Joining:
             last=span.last,
             weight_bytes=held_bytes,
         )
+        founder = self._entered.admission.contacts[0].peer  # who asks most, probably
+        is_movable = self._options.span is None
+        follow(self._console, node, opened.model, founder, self._settings, is_movable=is_movable)
         await self._tell_company(node)
 
     async def _obtained(self, node: Node) -> Opened:

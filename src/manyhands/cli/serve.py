@@ -19,9 +19,11 @@ from manyhands.api.listening import bound_http, serving_http
 from manyhands.api.serving import Control, Serving
 from manyhands.cli.at_door import AtDoor
 from manyhands.cli.console import Console, until_signal
+from manyhands.cli.following import follow
 from manyhands.cli.gauging import gauge
 from manyhands.cli.loading import shown_loading
 from manyhands.cli.notes import announced
+from manyhands.cli.spans import read_spans
 from manyhands.cli.words import (
     as_size,
     check_fits,
@@ -31,7 +33,6 @@ from manyhands.cli.words import (
     device_here,
     engine_for,
     planned_tokens,
-    read_span,
 )
 from manyhands.domain.device import Device
 from manyhands.domain.settings import Settings
@@ -68,7 +69,7 @@ class ServeOptions:
 
     model: str
     peers: int = 0
-    span: str | None = None
+    spans: tuple[str, ...] = ()
     memory: str | None = None
     engine: str = "auto"
     dtype: str = "auto"
@@ -124,6 +125,7 @@ async def serve(
                 engine, dtype, *_ = opened.model.profile.kernels.split("-")
                 await gauge(console, swarm.node, engine, dtype, options.threads)
             await _hold(console, swarm, share)
+            _follow(console, options, swarm, share)
             await _answer_http(console, options, home, swarm, listening, ready, control)
 
     # bound before anything is loaded; whoever connects meanwhile waits
@@ -161,8 +163,8 @@ def _share(options: ServeOptions, opened: Opened, here: Device, settings: Settin
     if options.peers:
         check_fits(opened.model, spec.span, here, settings)
         return None
-    if options.span is not None:
-        span = read_span(options.span, spec)
+    span = read_spans(options.spans, spec).here
+    if span is not None:
         check_fits(opened.model, span, here, settings)
         return span
     tokens = planned_tokens(opened.model, settings)
@@ -238,6 +240,15 @@ async def _hold(console: Console, swarm: Founding, share: Span | None) -> None:
         f"manyhands {manyhands.__version__} · {name} · {len(model.spec.layers)} layers · "
         f"{profile} · {where}"
     )
+
+
+def _follow(console: Console, options: ServeOptions, swarm: Founding, share: Span | None) -> None:
+    """From now on layers go where they are quickest, but for those given by hand."""
+    model, node = swarm.opened.model, swarm.node
+    typed = read_spans(options.spans, model.spec)
+    node.replanner.by_hand = typed.others
+    is_movable = share is not None and typed.here is None
+    follow(console, node, model, node.peer, swarm.settings, is_movable=is_movable)
 
 
 async def _answer_http(

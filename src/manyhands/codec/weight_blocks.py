@@ -42,11 +42,6 @@ def padded(width: int) -> int:
     return -(-width // BLOCK) * BLOCK
 
 
-def code_bytes(bits: Bits, width: int) -> int:
-    """Bytes of one row's codes as `packed` has them."""
-    return padded(width) * bits // 8
-
-
 def quantise(matrix: NDArray[np.float32], bits: Bits) -> WeightBlocks:
     """The nearest codes of a finite matrix [out, in]. Raises UserError for a NaN or infinity."""
     rows, width = matrix.shape
@@ -73,23 +68,6 @@ def dequantise(blocks: WeightBlocks) -> NDArray[np.float32]:
 def widened(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
     """Bits of bfloat16 as float32."""
     return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
-
-
-def packed(blocks: WeightBlocks) -> NDArray[np.int8] | NDArray[np.uint8]:
-    """Codes as they are stored: int8 as they are; int4 + 8 in nibbles, the even place low."""
-    if blocks.bits == 8:
-        return blocks.codes
-    shifted = (blocks.codes + np.int8(8)).view(np.uint8)
-    low, high = shifted[:, 0::2], shifted[:, 1::2]
-    return np.asarray(low | (high << np.uint8(4)), np.uint8)
-
-
-def unpacked(stored: NDArray[np.uint8]) -> NDArray[np.int8]:
-    """Codes of int4 out of nibbles [out, padded / 2]."""
-    codes = np.empty((stored.shape[0], 2 * stored.shape[1]), np.int8)
-    codes[:, 0::2] = (stored & np.uint8(15)).view(np.int8) - np.int8(8)
-    codes[:, 1::2] = (stored >> np.uint8(4)).view(np.int8) - np.int8(8)
-    return codes
 
 
 def _codes(

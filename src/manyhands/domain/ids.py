@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NewType
 
 PeerId = NewType("PeerId", str)
@@ -37,6 +37,19 @@ def is_name(text: str) -> bool:
     It may end on a terminal, and whoever is told it refuses all that came with a worse one.
     """
     return len(text) <= MOST_NAME_CHARACTERS and text.isascii() and text.isprintable()
+
+
+LEAST_DIGITS = 4
+"""Of an id, to be meant by them."""
+
+
+def named(name: str, peers: Iterable[tuple[PeerId, str]]) -> tuple[PeerId, ...]:
+    """Of (id, name) those whom a person may mean: by the name, or by how the id begins."""
+    known = sorted(peers)
+    meant = tuple(peer for peer, called in known if called == name)
+    if meant or len(name) < LEAST_DIGITS:
+        return meant
+    return tuple(peer for peer, _ in known if peer.startswith(name))
 
 
 def is_hex(text: str, digits: int) -> bool:

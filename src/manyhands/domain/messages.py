@@ -3,7 +3,7 @@
 Connection life (made and eaten by `wire/stream`): Hello, Ack, Credit, Goodbye.
 Sessions: SessionOpen, Ready, Refused, Step, Result, Gap, Rewire, Replay, Replayed, LinkLost, Beat,
 Renew, SessionClose. Directory: Announce. Survey: Probe, Probed. Weights: AskPieces, ManifestTold,
-PiecesHad, AskBlock, Block, NotGiven.
+PiecesHad, AskBlock, Block, NotGiven. Moves: AskMove, NotMoved.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Literal
 
 from manyhands.domain.ids import ModelId, PeerId, SessionId
 from manyhands.domain.manifest import BLOCK_BYTES, Manifest, ManifestId, PieceRun
-from manyhands.domain.swarm import PeerRecord
+from manyhands.domain.span import Span
+from manyhands.domain.swarm import Change, PeerRecord
 from manyhands.domain.tensor_frame import TensorFrame
 from manyhands.domain.work import Result, Route, SessionOpen, Step, check_place
 from manyhands.errors import ProtocolError
@@ -279,6 +280,26 @@ class NotGiven:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class AskMove:
+    """Who decides -> a peer: load a span of a model, or let go of it. Its record tells the rest."""
+
+    model: ModelId
+    span: Span
+    change: Change
+
+
+@dataclass(frozen=True, slots=True)
+class NotMoved:
+    """Answer to AskMove: it was not done, and why; `code` is a code of the errors tree."""
+
+    model: ModelId
+    span: Span
+    change: Change
+    code: str
+    message: str
+
+
 StreamMessage = Hello | Ack | Credit | Goodbye
 SessionMessage = (
     SessionOpen
@@ -296,7 +317,8 @@ SessionMessage = (
     | SessionClose
 )
 PieceMessage = AskPieces | ManifestTold | PiecesHad | AskBlock | Block | NotGiven
-Message = StreamMessage | SessionMessage | Announce | Probe | Probed | PieceMessage
+MoveMessage = AskMove | NotMoved
+Message = StreamMessage | SessionMessage | Announce | Probe | Probed | PieceMessage | MoveMessage
 
 ACKNOWLEDGED: frozenset[type] = frozenset({Step, Result, SessionOpen, Rewire, Replay})
 """Kinds whose arrival the receiving stream confirms; a missing confirmation names the link."""
@@ -305,6 +327,18 @@ CREDITED: frozenset[type] = frozenset({Step})
 """Kinds that wait for credits; everything else goes ahead of them."""
 
 BULK: frozenset[type] = frozenset(
-    {Announce, Probe, Probed, AskPieces, ManifestTold, PiecesHad, AskBlock, Block, NotGiven}
+    {
+        Announce,
+        Probe,
+        Probed,
+        AskPieces,
+        ManifestTold,
+        PiecesHad,
+        AskBlock,
+        Block,
+        NotGiven,
+        AskMove,
+        NotMoved,
+    }
 )
 """Kinds that travel on the bulk connection."""

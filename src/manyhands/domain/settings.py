@@ -55,6 +55,13 @@ class Settings:
     survey_every_s: float = _knob(
         300.0, 0.0, 86400, "a link is measured anew this often; 0 is never"
     )
+    move_gain: float = _knob(
+        0.1, 0.01, 1, "layers move between peers when a step then takes less by this share"
+    )
+    settle_s: float = _knob(60.0, 0.0, 86400, "after layers moved, none move again for so long")
+    drain_s: float = _knob(
+        120.0, 1, 86400, "layers that sessions do not leave within this time are not let go of"
+    )
     invite_life_s: float = _knob(86400.0, 1, 31536000, "an invite lets somebody in this long")
     approval_wait_s: float = _knob(
         120.0, 0.1, 86400, "a device that asks to be let in waits this long for a person's word"

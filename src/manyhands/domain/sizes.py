@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from manyhands.domain.model_spec import BlockSpec, ModelSpec, ModuleSpec
+from collections.abc import Iterator
+
+from manyhands.domain.model_spec import BlockSpec, ModelSpec, ModuleSpec, TensorSource
 from manyhands.domain.span import Span
 
 
@@ -18,16 +20,19 @@ def kv_elements_per_token(block: BlockSpec | ModuleSpec) -> int:
     return attention.kv_heads * (attention.head_dim + attention.v_head_dim)
 
 
-def span_elements(spec: ModelSpec, span: Span) -> int:
-    """Weights in a span; one that is tied to another of the span is counted once."""
+def span_tensors(spec: ModelSpec, span: Span) -> Iterator[TensorSource]:
+    """The tensors of a span; one that is tied to another of the span comes once."""
     seen: set[tuple[str, ...]] = set()
-    total = 0
     for layer in spec.layers[span.first : span.last]:
         for source in layer.tensors.values():
             if not source.is_tied or source.names not in seen:
-                total += source.elements
+                yield source
             seen.add(source.names)
-    return total
+
+
+def span_elements(spec: ModelSpec, span: Span) -> int:
+    """Weights in a span, each counted once."""
+    return sum(source.elements for source in span_tensors(spec, span))
 
 
 def span_kv_elements(spec: ModelSpec, span: Span) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, assert_never
 
 from manyhands.domain.device import Device, Link
+from manyhands.domain.giving import Pause
 from manyhands.domain.ids import ModelId, PeerId
 from manyhands.domain.span import Span
 
@@ -17,7 +18,11 @@ MOST_LINKS = 64
 """A record tells of so many links at most."""
 
 HoldingState = Literal["stored", "fetching", "ready", "draining"]
-"""stored: could be loaded from this peer's disk; ready: loaded and taking sessions."""
+"""stored: could be loaded from this peer's disk; ready: loaded and taking sessions; draining:
+loaded, and taking no new ones, because it will be let go of or its peer pauses."""
+
+Change = Literal["load", "let_go"]
+"""What a peer may be asked to do with a span."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,9 @@ class PeerRecord:
 
     `room_bytes` is free for weights and key/value memory; `queue_s` is work already waiting;
     `kernels` names the kernel set its engine computes with (see Profile); `links` are those from
-    it to its neighbours, as it measured them;
+    it to its neighbours, as it measured them; `paused` is why it gives nothing now; `moves` are the
+    models whose layers it takes and lets go of as the swarm plans; `name` is what people call the
+    device;
     `expires_s` is on the clock of the swarm's peers.
     """
 
@@ -58,6 +65,9 @@ class PeerRecord:
     room_bytes: int = 0
     queue_s: float = 0.0
     links: tuple[LinkTo, ...] = ()
+    paused: Pause = ""
+    moves: tuple[ModelId, ...] = ()
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

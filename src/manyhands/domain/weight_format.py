@@ -1,10 +1,11 @@
 """Weight formats: which tensors of a model are stored as small integers, and under which names.
 
 A converted folder is laid out as our tables are: tensor `q` of layer 3 is `3.q`, in the shape the
-engines compute with, whatever the family called it. A matrix in blocks is two tensors, its codes
-and, at `….scales`, a bfloat16 for each 32 of them. One of low rank is two matrices in int8 blocks,
-`….left` [out, rank] and `….right` [rank, in], applied one after the other. Knows nothing of files
-or arrays.
+engines compute with, whatever the family called it; each layer lies in a file of its own. A matrix
+in blocks is two tensors, its codes and, at `….scales`, a bfloat16 for each 32 of them, both in
+panels of 16 outputs as kernels read them (`codec/panels`). One of low rank is two matrices in int8
+blocks, `….left` [out, rank] and `….right` [rank, in], applied one after the other. Knows nothing of
+files or arrays.
 """
 
 from __future__ import annotations
@@ -30,13 +31,16 @@ STORED_FORMATS: tuple[StoredFormat, ...] = get_args(StoredFormat)
 METHOD = "manyhands"
 """What `quantization_config` of a converted folder's config.json has as its `quant_method`."""
 
-VERSION = 1
-"""Of the layout; a folder of a later one is refused."""
+VERSION = 2
+"""Of the layout; a folder of another one is refused."""
 
 SCALED = 32
 """Numbers of a row that share a scale; `codec/weight_blocks` has the same."""
 
-_CODES_DTYPE = {"int8": "I8", "int4": "U8"}
+PANEL = 16
+"""Outputs that lie beside each other; `codec/panels` has the same."""
+
+_CODES_DTYPE = "U8"
 _SCALES_DTYPE = "BF16"
 
 _LAYOUTS: dict[LayoutKind, IntegerFormat] = {
@@ -71,8 +75,9 @@ def codes_and_scales(source: TensorSource) -> tuple[TensorSource, TensorSource]:
 
     Of one expert that was cut out, its part of each. Not of low rank: see `block_parts`.
     """
-    *front, width = source.shape
-    blocks = -(-width // SCALED)
+    *front, outs, width = source.shape
+    front.append(-(-outs // PANEL))
+    blocks = PANEL * -(-width // SCALED)
     codes = blocks * (SCALED if blocks_of(source) == "int8" else SCALED // 2)
     stored = ((source.names[:1], codes), (source.names[1:], blocks))
     one = source.last - source.first
@@ -123,11 +128,10 @@ def bytes_per_number(spec: ModelSpec, plain: float) -> float:
 
 def dtype_of(source: TensorSource, part: TensorSource) -> str | None:
     """The dtype that a part of a matrix in blocks must have; None for any that is served."""
-    form = blocks_of(source)
-    if form is None:
+    if blocks_of(source) is None:
         return None
     is_codes = source.names.index(part.names[0]) % 2 == 0
-    return _CODES_DTYPE[form] if is_codes else _SCALES_DTYPE
+    return _CODES_DTYPE if is_codes else _SCALES_DTYPE
 
 
 def converted(

@@ -40,9 +40,9 @@ LEAST_ROWS = 4
 
 @native
 def open_attention(
-    state: int, halved: bool, queries: int, query_row: int, query_head: int, out: int, parts: int,
-    count: int, heads: int, kv_heads: int, width: int, value_width: int, scale: float, sinks: int,
-    window: int,
+    state: int, threads: int, halved: bool, queries: int, query_row: int, query_head: int, out: int,
+    parts: int, count: int, heads: int, kv_heads: int, width: int, value_width: int, scale: float,
+    sinks: int, window: int,
 ) -> tuple[int, int]:  # fmt: skip
     """Prepare attention of queries [N, H, W] into out [N, H, V], both float32, by address.
 
@@ -53,6 +53,10 @@ def open_attention(
     first one's position; of keys and then of values address, bytes from head to head, bytes from
     token to token; how many keys, if queries see those behind them too, else 0; and room for a
     figure. `sinks` and `window` 0 are none. All must stay where they are until it is done.
+
+    The sessions with the most keys come first, best: then no thread has a long unit left when the
+    others have none. Each thread asks for the keys of the unit that will be its next one if all
+    `threads` take turns.
     """
     number = close_to_all(state)
     is_one = kv_heads == 1 and heads % LEAST_ROWS == 0
@@ -87,6 +91,7 @@ def open_attention(
     figure(state, 12, value_width)
     figure(state, 13, window)
     figure(state, 14, unit_rows)
+    figure(state, 15, threads)
     open_to_all(state, number, units)
     return number, units
 
@@ -100,10 +105,10 @@ def _pushed(four: Any, last: Any) -> Any:
 @native
 def _attend_rows(
     halved: bool, rows: int, query: Any, out: Any, count: Any, sink: Any, width: int, keys: int,
-    key_row: int, values: int, value_row: int, value_width: int, scale: Any,
+    key_row: int, values: int, value_row: int, value_width: int, scale: Any, soon: int,
 ) -> None:  # fmt: skip
     """Attention of the last 1, 2 or 4 of four queries that share keys."""
-    rest = (width, keys, key_row, values, value_row, value_width, scale)
+    rest = (width, keys, key_row, values, value_row, value_width, scale, soon)
     if rows == 4:
         if halved:
             _HALVED_4(query, out, count, sink, *rest)
@@ -121,6 +126,15 @@ def _attend_rows(
 
 
 @native
+def _keys_of(unit: int, parts: int, part: int, last_part: int, kv_heads: int) -> int:
+    """Where the keys of a unit lie that is no part's before `part`; of none, anywhere."""
+    place = parts + part * PART_BYTES
+    while part < last_part and read(place + 8 * (PART + 10)) <= unit:
+        part, place = part + 1, place + PART_BYTES
+    return read(place + 24) + (unit - read(place + 80)) % kv_heads * read(place + 32)
+
+
+@native
 def share_attention(state: int, number: int, halved: bool) -> None:
     """Units of attention: each some queries of all heads that look at the same keys."""
     at = state + 8 * (ARGUMENTS + 1)
@@ -129,11 +143,12 @@ def share_attention(state: int, number: int, halved: bool) -> None:
     scale, sinks = np.int32(read(at + 48)).view(np.float32), read(at + 56)
     heads, kv_heads, width = read(at + 64), read(at + 72), read(at + 80)
     value_width, window, unit_rows = read(at + 88), read(at + 96), read(at + 104)
-    groups, part, place = heads // kv_heads, 0, parts
+    threads, groups, part, place = read(at + 112), heads // kv_heads, 0, parts
     while True:
         unit = claimed(state, number)
         if unit < 0:
             return
+        soon = _keys_of(unit + threads, parts, part, last_part, kv_heads)
         while part < last_part and read(place + 8 * (PART + 10)) <= unit:
             part, place = part + 1, place + 8 * PART
         begin, tokens, position = read(place), read(place + 8), read(place + 16)
@@ -163,7 +178,7 @@ def share_attention(state: int, number: int, halved: bool) -> None:
                     sink = _pushed(sink, read_float(sinks + 4 * head))
             _attend_rows(
                 halved, rows, query, to, count, sink, width, keys + start * key_row, key_row,
-                values + start * value_row, value_row, value_width, scale,
+                values + start * value_row, value_row, value_width, scale, soon,
             )  # fmt: skip
             row += rows
         finished(state)

@@ -3,8 +3,7 @@
 Keys are taken in blocks of KEYS from the first one that the queries see, with a running maximum and
 mass a query. A key that a query does not see weighs exactly 0, so its bits depend on the keys it
 sees and on nothing else: not on the queries in its tile. Keys and values are float32, or bfloat16
-widened as they are read. The exponential is our own, so bits are the same on every processor that
-has a fused multiply-add (FUSED). Needs numba; `block_kernels` is the only one that asks for it.
+widened as they are read. Needs numba; `attend_kernels` is the only one that asks for it.
 """
 
 from __future__ import annotations
@@ -17,97 +16,27 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from manyhands.engine.block_tile import PANEL, call, constant, has_feature, load, splat, widened
+from manyhands.engine.block_tile import (
+    LINE,
+    NEAR,
+    PANEL,
+    constant,
+    fetch,
+    load,
+    splat,
+    widened,
+)
+from manyhands.engine.lane_math import exponential, folded, fused, lane_sums
 from manyhands.engine.native import emitted
 
 KEYS = 256
 """Keys whose scores exist at one time."""
 
-FUSED = has_feature("fma", "neon", "v", "vsx")
-"""Whether products are added without being rounded; elsewhere that would be a call a number."""
-
 _I32, _I64, _FLOAT = ir.IntType(32), ir.IntType(64), ir.FloatType()
 _I32S, _FLOATS = ir.VectorType(_I32, PANEL), ir.VectorType(_FLOAT, PANEL)
 _VECTOR = 4 * PANEL  # bytes
-_LEAST = -87.0
-"""e to the power of less is not a normal float32, and counts as 0."""
-
-_EXP = (1.0, 1.0, 0.5, 1 / 6, 1 / 24, 1 / 120, 1 / 720)
-
 Builder = Any
 Value = Any
-
-
-def _merged(builder: Builder, one: Value, other: Value, step: int) -> Value:
-    """Sums of lanes `step` apart: those of `one` in the lower places of each pair of groups."""
-    low, high = [], []
-    for lane in range(PANEL):
-        group, place = divmod(lane, 2 * step)
-        from_one = place < step
-        base = group * 2 * step + place % step + (0 if from_one else PANEL)
-        low.append(base)
-        high.append(base + step)
-    form = ir.VectorType(_I32, PANEL)
-    return builder.fadd(
-        builder.shuffle_vector(one, other, ir.Constant(form, low)),
-        builder.shuffle_vector(one, other, ir.Constant(form, high)),
-    )
-
-
-def _lane_sums(builder: Builder, vectors: Sequence[Value]) -> Value:
-    """The sum over the lanes of each of 16 vectors, in the order of the vectors."""
-    left, step = list(vectors), PANEL // 2
-    while step:
-        half = len(left) // 2
-        left = [_merged(builder, left[i], left[i + half], step) for i in range(half)]
-        step //= 2
-    return left[0]
-
-
-def folded(builder: Builder, vector: Value, lanes: int, join: Any) -> list[Value]:
-    """Each group of so many lanes joined to one number, halves first."""
-    step = lanes // 2
-    while step:
-        places = [
-            group + (lane + step) % lanes
-            for group in range(0, PANEL, lanes)
-            for lane in range(lanes)
-        ]
-        turned = builder.shuffle_vector(vector, vector, ir.Constant(_I32S, places))
-        vector = join(vector, turned)
-        step //= 2
-    return [
-        builder.extract_element(vector, ir.Constant(_I32, group))
-        for group in range(0, PANEL, lanes)
-    ]
-
-
-def exponential(builder: Builder, power: Value) -> Value:
-    """Powers of e to 16 numbers that are 0 or less or NaN, to about 2 units in the last place."""
-    is_nan, given = builder.fcmp_unordered("uno", power, power), power
-    is_in = builder.fcmp_ordered(">=", power, constant(_FLOATS, _LEAST))
-    power = builder.select(is_in, power, constant(_FLOATS, 0.0))
-    halved = builder.fsub(
-        builder.fmul(power, constant(_FLOATS, 1 / math.log(2))), constant(_FLOATS, 0.5)
-    )
-    whole = builder.fptosi(halved, _I32S)  # towards zero: the nearest, ties whichever
-    times = builder.sitofp(whole, _FLOATS)
-    rest = builder.fsub(power, builder.fmul(times, constant(_FLOATS, 0.693359375)))
-    rest = builder.fsub(rest, builder.fmul(times, constant(_FLOATS, -2.12194440e-4)))
-    result = constant(_FLOATS, _EXP[-1])
-    for factor in reversed(_EXP[:-1]):
-        result = _fused(builder, result, rest, constant(_FLOATS, factor))
-    scale = builder.shl(builder.add(whole, constant(_I32S, 127)), constant(_I32S, 23))
-    result = builder.fmul(result, builder.bitcast(scale, _FLOATS))
-    result = builder.select(is_in, result, constant(_FLOATS, 0.0))
-    return builder.select(is_nan, given, result)
-
-
-def _fused(builder: Builder, one: Value, other: Value, total: Value) -> Value:
-    """One times other, added to total."""
-    if FUSED:
-        return call(builder, "llvm.fma.v16f32", _FLOATS, [one, other, total])
-    return builder.fadd(builder.fmul(one, other), total)
 
 
 class _Emitter:
@@ -122,7 +51,7 @@ class _Emitter:
         )
         (
             self._width, self._keys, self._key_row, self._values, self._value_row,
-            self._value_width, self._scale,
+            self._value_width, self._scale, self._soon,
         ) = arguments[4:]  # fmt: skip
         self._at_once = PANEL // rows
         self._wide = 2 if halved else 1  # vectors that come of one load
@@ -166,7 +95,10 @@ class _Emitter:
                 shrinks.append(shrink)
                 kept = b.fmul(b.load(mass[row]), b.extract_element(shrink, ir.Constant(_I32, 0)))
                 b.store(b.fadd(kept, self._weigh(row, now, padded)), mass[row])
-            self._columns(lambda at, lanes: self._mix(at, lanes, first, count, shrinks))
+            behind = b.add(first, count)
+            after = b.add(self._keys, b.mul(behind, self._key_row))
+            after = b.select(b.icmp_signed("<", behind, total), after, self._soon)
+            self._columns(lambda at, lanes: self._mix(at, lanes, first, count, shrinks, after))
         wholes = [splat(b, b.load(each), PANEL) for each in mass]
         self._columns(lambda at, lanes: self._share(at, lanes, wholes))
 
@@ -210,6 +142,7 @@ class _Emitter:
         for lane in range(self._at_once):
             key = b.add(first, self.least(b.add(some, self.number(lane)), last))
             starts.append(b.add(self._keys, b.mul(key, self._key_row)))
+            self._fetch_value(b.add(self._values, b.mul(key, self._value_row)))
         totals = [cgutils.alloca_once(b, _FLOATS) for _ in range(PANEL)]
         for total in totals:
             b.store(constant(_FLOATS, 0.0), total)
@@ -221,7 +154,14 @@ class _Emitter:
         if self._halved:
             with b.if_then(b.icmp_signed("<", whole, size)):
                 self._add_products(starts, whole, 1, totals)
-        return _lane_sums(b, [b.load(total) for total in totals])
+        return lane_sums(b, [b.load(total) for total in totals])
+
+    def _fetch_value(self, address: Value) -> None:
+        """Ask for a value, of which the scores' weights will be wanted next."""
+        b = self._b
+        size = b.mul(self._value_width, self.number(4 // self._wide))
+        with cgutils.for_range_slice(b, self.number(0), size, self.number(LINE)) as (at, _):
+            fetch(b, b.add(address, at), NEAR)
 
     def _add_products(
         self, starts: Sequence[Value], at: Value, vectors: int, totals: Sequence[Value]
@@ -240,7 +180,7 @@ class _Emitter:
             for row, query in enumerate(queries):
                 total = totals[row * self._at_once + lane]
                 for one, other in zip(query, keys, strict=True):
-                    b.store(_fused(b, one, other, b.load(total)), total)
+                    b.store(fused(b, one, other, b.load(total)), total)
 
     def _loaded(self, address: Value, vectors: int) -> list[Value]:
         """One vector; of bfloat16 one, or two: the even numbers of 32, then the odd ones."""
@@ -266,9 +206,18 @@ class _Emitter:
         return folded(b, b.load(mass), PANEL, b.fadd)[0]
 
     def _mix(
-        self, at: Value, lanes: int, first: Value, count: Value, shrinks: Sequence[Value]
+        self,
+        at: Value,
+        lanes: int,
+        first: Value,
+        count: Value,
+        shrinks: Sequence[Value],
+        after: Value,
     ) -> None:
-        """Add weight times value of every key to the columns at byte `at` of the output."""
+        """Add weight times value of every key to the columns at byte `at` of the output.
+
+        Meanwhile as much of the keys at `after` is asked for.
+        """
         b = self._b
         totals = [[cgutils.alloca_once(b, _FLOATS) for _ in range(lanes)] for _ in shrinks]
         for row, shrink in enumerate(shrinks):
@@ -276,20 +225,55 @@ class _Emitter:
                 b.store(b.fmul(b.load(self._place(row, at, place), align=4), shrink), total)
         column = b.udiv(at, self.number(self._wide))
         start = b.add(b.add(self._values, b.mul(first, self._value_row)), column)
-        with cgutils.for_range(b, count) as loop:
-            begin = b.add(start, b.mul(loop.index, self._value_row))
-            values: list[Value] = []
-            at_once = min(self._wide, lanes)
-            for place in range(lanes // at_once):
-                values += self._loaded(b.add(begin, self.number(_VECTOR * place)), at_once)
-            for row, mine in enumerate(totals):
-                address = b.add(self._scores[row], b.mul(loop.index, self.number(4)))
-                weight = splat(b, load(b, address, _FLOAT, 4), PANEL)
-                for value, total in zip(values, mine, strict=True):
-                    b.store(_fused(b, weight, value, b.load(total)), total)
+        lefts = [self.least(b.sub(limit, first), count) for limit in self._counts]
+        all_see = self._lowest(lefts)
+        after = b.add(after, column)
+        with cgutils.for_range_slice(b, self.number(0), all_see, self.number(1)) as (key, _):
+            soon = b.add(after, b.mul(key, self._key_row))
+            for line in range(-(-lanes * _VECTOR // self._wide // LINE)):
+                fetch(b, b.add(soon, self.number(LINE * line)), NEAR)
+            self._add_values(key, start, lanes, totals, None)
+        if self._rows > 1:
+            with cgutils.for_range_slice(b, all_see, count, self.number(1)) as (key, _):
+                self._add_values(key, start, lanes, totals, lefts)
         for row, mine in enumerate(totals):
             for place, total in enumerate(mine):
                 b.store(b.load(total), self._place(row, at, place), align=4)
+
+    def _lowest(self, lefts: Sequence[Value]) -> Value:
+        """How many keys of a block every query sees; 0 where one sees none."""
+        lowest = lefts[0]
+        for left in lefts[1:]:
+            lowest = self.least(left, lowest)
+        is_none = self._b.icmp_signed("<", lowest, self.number(0))
+        return self._b.select(is_none, self.number(0), lowest)
+
+    def _add_values(
+        self,
+        key: Value,
+        start: Value,
+        lanes: int,
+        totals: Sequence[Sequence[Value]],
+        lefts: Sequence[Value] | None,
+    ) -> None:
+        """Add what one key gives; only to those that see it, where some do not: a weight of 0 times
+        a value that is infinite would be no number.
+        """
+        b = self._b
+        begin = b.add(start, b.mul(key, self._value_row))
+        values: list[Value] = []
+        at_once = min(self._wide, lanes)
+        for place in range(lanes // at_once):
+            values += self._loaded(b.add(begin, self.number(_VECTOR * place)), at_once)
+        for row, mine in enumerate(totals):
+            address = b.add(self._scores[row], b.mul(key, self.number(4)))
+            weight = splat(b, load(b, address, _FLOAT, 4), PANEL)
+            for value, total in zip(values, mine, strict=True):
+                before = b.load(total)
+                after = fused(b, weight, value, before)
+                if lefts is not None:
+                    after = b.select(b.icmp_signed("<", key, lefts[row]), after, before)
+                b.store(after, total)
 
     def _columns(self, work: Callable[[Value, int], None]) -> None:
         """Call work(byte, vectors) for all columns of the output, four vectors at a time or few."""
@@ -332,7 +316,7 @@ class _Emitter:
 
 def make_attention(rows: int, halved: bool) -> Callable[..., None]:
     """A function for numba's code: attend(queries, outs, counts, sinks, width, keys, key row,
-    values, value row, value width, scale), the mix of values as so many queries weigh them.
+    values, value row, value width, scale, soon), the mix of values as so many queries weigh them.
 
     The first four are tuples of an entry a query: addresses of float32 [width] and [value width],
     the number of keys it sees from `keys` on, its sink. `halved`: keys and values are bfloat16,
@@ -343,11 +327,11 @@ def make_attention(rows: int, halved: bool) -> Callable[..., None]:
     @emitted
     def attend(
         _context: Any, queries: Any, outs: Any, counts: Any, sinks: Any, width: Any, keys: Any,
-        key_row: Any, values: Any, value_row: Any, value_width: Any, scale: Any,
+        key_row: Any, values: Any, value_row: Any, value_width: Any, scale: Any, soon: Any,
     ) -> Any:  # fmt: skip
         signature = types.void(
             queries, outs, counts, sinks, width, keys, key_row, values, value_row, value_width,
-            scale,
+            scale, soon,
         )  # fmt: skip
 
         def emit(context: Any, builder: Builder, _signature: Any, arguments: Any) -> Value:

@@ -29,13 +29,17 @@ from manyhands.engine.row_kernels import keep_rows
 from manyhands.engine.row_tile import make_codes
 
 _ONE_8, _ONE_4 = make_tile(1, 1, 8), make_tile(1, 1, 4)
+_FOUR_8, _FOUR_4 = make_tile(4, 1, 8, 8), make_tile(4, 1, 4, 4)
+_EIGHT_8, _EIGHT_4 = make_tile(8, 1, 8, 8), make_tile(8, 1, 4, 4)
 _MANY_8, _MANY_4 = make_tile(4, 2, 8), make_tile(4, 2, 4)
-_HALF_8, _HALF_4 = make_tile(4, 2, 8, 8), make_tile(4, 2, 4, 4)
-_ALL_8, _ALL_4 = make_tile(4, 2, 8, 16), make_tile(4, 2, 4, 8)
-"""One row reads a panel as a stream. Four rows and two panels fill the registers, and ask for half
-of the next two panels, or all of them."""
+"""One row reads a panel as a stream. The first four or eight of more rows read it once, and ask
+for the next one meanwhile; all others find it in the cache, two panels at a time."""
 
 _CODES = make_codes()
+
+FEW_ROWS = 32
+"""So many rows take about as long as their matrix is read: a thread takes its next unit before it
+does one, to ask for what that reads. Of more rows the last units count more."""
 
 _BYTES_8, _BYTES_4 = BLOCK_BYTES[8], BLOCK_BYTES[4]
 
@@ -69,6 +73,8 @@ def _open_product(
     """Prepare a product, see `multiply`; the job's number and units."""
     number = close_to_all(state)
     blocks = -(-width // 32)
+    if count <= 8:  # nobody wants two panels at a time
+        unit_panels = max(1, unit_panels // 2)
     scales, starts = room + count * blocks * 32, room + count * blocks * 36
     _quantise_rows(rows, count, width, -128 if bits == 8 else -8, room, scales, starts)
     figure(state, 0, bits)
@@ -97,46 +103,63 @@ def _one_row(bits: int, given: Any) -> None:
 
 
 @native
-def _four_rows(bits: int, part: int, given: Any, soon: int) -> None:
-    """Ask meanwhile for all (1), half (2) or nothing (0) of as much as is read, from `soon` on."""
+def _first_rows(
+    bits: int, count: int, codes: int, scales: int, rows: int, by: int, starts: int, out: int,
+    blocks: int, outs: int, soon: int,
+) -> None:  # fmt: skip
+    """Four or eight rows times a panel, asking for the panel at `soon`."""
+    given = codes, scales, rows, by, starts, out, blocks, outs, soon
     if bits == 8:
-        if part == 0:
-            _MANY_8(*given, soon)
-        elif part == 1:
-            _ALL_8(*given, soon)
+        if count == 8:
+            _EIGHT_8(*given)
         else:
-            _HALF_8(*given, soon)
-    elif part == 0:
-        _MANY_4(*given, soon)
-    elif part == 1:
-        _ALL_4(*given, soon)
+            _FOUR_8(*given)
+    elif count == 8:
+        _EIGHT_4(*given)
     else:
-        _HALF_4(*given, soon)
+        _FOUR_4(*given)
+
+
+@native
+def _more_rows(bits: int, given: Any) -> None:
+    """Four rows times two panels."""
+    if bits == 8:
+        _MANY_8(*given, 0)
+    else:
+        _MANY_4(*given, 0)
 
 
 @native
 def _multiply(
     bits: int, codes: int, scales: int, rows: int, by: int, starts: int, out: int, blocks: int,
-    outs: int, panel: int, last_panel: int, row: int, last_row: int,
+    outs: int, panel: int, last_panel: int, row: int, last_row: int, following: int,
 ) -> None:  # fmt: skip
-    size = blocks * (_BYTES_8 if bits == 8 else _BYTES_4)  # of a panel
-    parts = 1 if last_row - row < 8 else 2
+    """Some rows times some panels; `following` is the panel that is read after these."""
+    size, scale_size = blocks * (_BYTES_8 if bits == 8 else _BYTES_4), blocks * SCALE_BYTES
+    first = 8 if last_row - row >= 8 else (4 if last_row - row >= 4 else 0)
     while panel < last_panel:
         width = 2 if panel + 2 <= last_panel else 1
-        held, scale = codes + panel * size, scales + panel * blocks * SCALE_BYTES
+        held, scale = codes + panel * size, scales + panel * scale_size
         r = row
+        if first > 0:
+            for p in range(width):
+                to = out + (r * outs + (panel + p) * PANEL) * 4
+                after = panel + p + 1
+                soon = codes + (after if after < last_panel else following) * size
+                _first_rows(
+                    bits, first, held + p * size, scale + p * scale_size, rows + r * blocks * 32,
+                    by + r * blocks * 4, starts + r * blocks * 4, to, blocks, outs, soon,
+                )  # fmt: skip
+            r += first
         while r < last_row:
             given = rows + r * blocks * 32, by + r * blocks * 4, starts + r * blocks * 4
             to = out + (r * outs + panel * PANEL) * 4
             if r + 4 <= last_row and width == 2:
-                turn = (r - row) // 4
-                part = parts if turn < parts else 0
-                soon = held + 2 * size + turn * size  # of the two panels behind these
-                _four_rows(bits, part, (held, scale, *given, to, blocks, outs), soon)
+                _more_rows(bits, (held, scale, *given, to, blocks, outs))
                 r += 4
                 continue
             for p in range(width):
-                panel_scale = scale + p * blocks * SCALE_BYTES
+                panel_scale = scale + p * scale_size
                 lies = held + p * size, panel_scale, *given, to + p * PANEL * 4, blocks, outs
                 _one_row(bits, lies)
             r += 1
@@ -152,17 +175,19 @@ def _share_product(state: int, number: int, bits: int) -> None:
     blocks, panels, count = read(at + 48), read(at + 56), read(at + 64)
     unit_rows, unit_panels = read(at + 72), read(at + 80)
     outs, across = panels * PANEL, -(-panels // unit_panels)
-    while True:
-        unit = claimed(state, number)
-        if unit < 0:
-            return
+    is_ahead = count <= FEW_ROWS
+    unit = claimed(state, number)
+    while unit >= 0:
         row, panel = (unit // across) * unit_rows, (unit % across) * unit_panels
         last_row, last_panel = min(row + unit_rows, count), min(panel + unit_panels, panels)
+        next_unit = claimed(state, number) if is_ahead else unit + 1
+        following = (max(next_unit, 0) % across) * unit_panels
         _multiply(
             bits, codes, scales, rows, by, starts, out, blocks, outs, panel, last_panel, row,
-            last_row,
+            last_row, following,
         )  # fmt: skip
         finished(state)
+        unit = next_unit if is_ahead else claimed(state, number)
 
 
 @native
@@ -209,8 +234,8 @@ def attend(
 ) -> int:  # fmt: skip
     """Attention, see `open_attention`; what it returns is that of `multiply`."""
     number, units = open_attention(
-        state, halved, queries, query_row, query_head, out, parts, count, heads, kv_heads, width,
-        value_width, scale, sinks, window,
+        state, threads, halved, queries, query_row, query_head, out, parts, count, heads, kv_heads,
+        width, value_width, scale, sinks, window,
     )  # fmt: skip
     return _shared(state, number, units, threads)
 

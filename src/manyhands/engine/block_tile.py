@@ -26,6 +26,9 @@ BLOCK_BYTES = {8: 512, 4: 256}
 LINE = 64
 """Bytes of a cache line, or a part of one."""
 
+NEAREST, NEAR = 3, 2
+"""The first-level cache, and the second-level one."""
+
 SCALE_BYTES = 32
 """A panel's scales of one block, bfloat16."""
 
@@ -73,6 +76,13 @@ def constant(form: Any, value: float) -> Value:
 def load(builder: Builder, address: Value, form: Any, align: int) -> Value:
     """What lies at an address that is an integer."""
     return builder.load(builder.inttoptr(address, form.as_pointer()), align=align)
+
+
+def fetch(builder: Builder, address: Value, how_near: int) -> None:
+    """Ask for memory that will be read soon; it may lie behind the end of what there is."""
+    byte = builder.inttoptr(address, _I8.as_pointer())
+    how = [ir.Constant(_I32, word) for word in (0, how_near, 1)]  # to read, how near, data
+    call(builder, "llvm.prefetch.p0", ir.VoidType(), [byte, *how])
 
 
 def call(builder: Builder, name: str, result: Any, arguments: Sequence[Value]) -> Value:
@@ -212,7 +222,7 @@ class _Emitter:
         ]
         soon = self.plus(self._next, block, LINE * self._lines)
         for line in range(self._lines):
-            self._fetch(b.add(soon, self.number(LINE * line)))
+            fetch(b, b.add(soon, self.number(LINE * line)), NEAREST)
         bytes_of = [self.plus(self._rows, at, 32) for at in places]
         for load_at, groups in self._groups():
             held = [load(b, b.add(start, self.number(load_at)), _LANES_I32, 64) for start in codes]
@@ -231,12 +241,6 @@ class _Emitter:
                 product = b.fmul(b.sitofp(sums[r][p], _LANES_F32), scale)
                 product = b.fmul(product, splat(b, by, PANEL))
                 b.store(b.fadd(b.load(totals[r][p]), product), totals[r][p])
-
-    def _fetch(self, address: Value) -> None:
-        """Ask for memory that will be read soon; it may lie behind the end of what there is."""
-        byte = self._b.inttoptr(address, _I8.as_pointer())
-        how = [ir.Constant(_I32, word) for word in (0, 3, 1)]  # to read, in the nearest cache, data
-        call(self._b, "llvm.prefetch.p0", ir.VoidType(), [byte, *how])
 
     def _groups(self) -> list[tuple[int, list[tuple[int, int]]]]:
         """(place of 64 bytes, the groups of 4 numbers in it and their shifts)."""

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from manyhands.codec.weight_blocks import Bits, WeightBlocks, dequantise, padded, unpacked
+from manyhands.codec.panels import Panels, stacked, taken_apart
+from manyhands.codec.weight_blocks import Bits, dequantise
 from manyhands.domain.model_spec import TensorSource
 from manyhands.domain.weight_format import blocks_of, codes_and_scales, dtype_of, thin_matrices
 from manyhands.engine.block_linear import (
@@ -74,38 +75,42 @@ def read_linear(
         if layout == "low_rank":
             products += [_read_thin(source, weights, crew) for source in group]
         else:
-            blocks = [read_blocks(source, weights) for source in group]
-            products.append(product_of(_stacked(blocks), crew))
+            panels = [read_panels(source, weights) for source in group]
+            products.append(product_of(stacked(panels), crew))
     return BlockLinear(products, bias)
 
 
 def _read_thin(source: TensorSource, weights: Weights, crew: Crew | None) -> Map:
-    left, right = (read_blocks(thin, weights) for thin in thin_matrices(source))
+    left, right = (read_panels(thin, weights) for thin in thin_matrices(source))
     return ThinProduct(product_of(left, crew), product_of(right, crew))
 
 
-def product_of(blocks: WeightBlocks, crew: Crew | None) -> Product:
+def product_of(panels: Panels, crew: Crew | None) -> Product:
     """The matrix ready to multiply: compiled where there is a crew, else by numpy."""
-    return ReferenceProduct(blocks) if crew is None else CompiledProduct(blocks, crew)
+    return ReferenceProduct(panels) if crew is None else CompiledProduct(panels, crew)
 
 
-def read_blocks(source: TensorSource, weights: Weights) -> WeightBlocks:
-    """A matrix's codes and scales. Raises CheckpointError when they are not what the table says."""
-    form = blocks_of(source) or "int8"
+def read_panels(source: TensorSource, weights: Weights) -> Panels:
+    """A matrix's codes and scales, not copied where `weights` shows them in place.
+
+    Raises CheckpointError when they are not what the table says.
+    """
     codes_part, scales_part = codes_and_scales(source)
     codes = _read(codes_part, dtype_of(source, codes_part), weights)
     scales = _read(scales_part, dtype_of(source, scales_part), weights).view(np.uint16)
     rows, width = source.shape
-    bits = _BITS[form]
-    held = codes.view(np.int8) if bits == 8 else unpacked(codes.reshape(rows, -1))
-    return WeightBlocks(bits, width, held.reshape(rows, padded(width)), scales.reshape(rows, -1))
+    count = codes_part.shape[-2]
+    bits = _BITS[blocks_of(source) or "int8"]
+    return Panels(bits, rows, width, codes.reshape(count, -1), scales.reshape(count, -1))
 
 
 def read_plain(source: TensorSource, weights: Weights) -> Float32:
     """What a matrix in blocks stands for, as float32."""
     if source.layout != "low_rank":
-        return dequantise(read_blocks(source, weights))
-    left, right = (dequantise(read_blocks(thin, weights)) for thin in thin_matrices(source))
+        return dequantise(taken_apart(read_panels(source, weights)))
+    left, right = (
+        dequantise(taken_apart(read_panels(thin, weights))) for thin in thin_matrices(source)
+    )
     return left @ right
 
 
@@ -117,14 +122,3 @@ def _read(part: TensorSource, dtype: str | None, weights: Weights) -> NDArray[np
             f"for {dtype} {list(part.shape)}; they do not belong together: convert the model again"
         )
     return np.frombuffer(stored.data, np.uint8)
-
-
-def _stacked(group: Sequence[WeightBlocks]) -> WeightBlocks:
-    if len(group) == 1:
-        return group[0]
-    return WeightBlocks(
-        group[0].bits,
-        group[0].width,
-        np.concatenate([blocks.codes for blocks in group]),
-        np.concatenate([blocks.scales for blocks in group]),
-    )

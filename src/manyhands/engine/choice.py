@@ -17,7 +17,7 @@ from manyhands.domain.device import Device
 from manyhands.domain.model_spec import ModelSpec, ModuleSpec
 from manyhands.domain.profile import Profile
 from manyhands.domain.span import Span
-from manyhands.domain.weight_format import bytes_per_number, weight_format
+from manyhands.domain.weight_format import weight_format
 from manyhands.engine.engine import Engine, Weights
 from manyhands.engine.served import TRANSFORMERS
 from manyhands.engine.weights import stored_dtype
@@ -35,13 +35,13 @@ _UNTOLD_MEMORY_BYTES = 8 << 30
 class Kind:
     """An engine made ready for one checkpoint. `on_start` runs first in each compute thread.
 
-    `bytes_per_number` is of a weight, on average, and `bytes_per_kv` of an element of key/value
-    memory.
+    `bytes_per_weight` is of one that is not in blocks of integers, `bytes_per_kv` of an element of
+    key/value memory.
     """
 
     load: Callable[[Span, int], Engine]
     profile: Callable[[str], Profile]
-    bytes_per_number: float
+    bytes_per_weight: float
     bytes_per_kv: float
     on_start: Callable[[], None] | None = None
 
@@ -109,7 +109,7 @@ def _numpy(threads: int | None, spec: ModelSpec, weights: Weights, glance: Weigh
             spec, span, weights, kv_bytes=kv_bytes, threads=threads
         ),
         profile=lambda name: numpy_blocks.profile(name, _stored(spec, glance), "fp32"),
-        bytes_per_number=bytes_per_number(spec, 4.0),
+        bytes_per_weight=4.0,
         bytes_per_kv=4.0 if weight_format(spec) is None else 2.0,
     )
 
@@ -134,7 +134,7 @@ def _torch(
             spec, span, weights, kv_bytes=kv_bytes, dtype=chosen, threads=threads
         ),
         profile=lambda name: torch_blocks.profile(name, _stored(spec, glance), chosen, chosen),
-        bytes_per_number=bytes_per_number(spec, held),
+        bytes_per_weight=held,
         bytes_per_kv=held if weight_format(spec) is None else 2.0,
         on_start=on_start,
     )

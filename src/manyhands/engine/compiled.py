@@ -38,6 +38,7 @@ _SOURCES = (
     "block_reference",
     "block_tile",
     "crew",
+    "lane_math",
     "native",
     "row_attention",
     "row_kernels",
@@ -87,7 +88,7 @@ def kernel_set() -> str:
     """Which kernels serve: those of different names may differ in an attention's last bits."""
     if not kernels_serve():
         return "numpy"
-    from manyhands.engine.attend_tile import FUSED
+    from manyhands.engine.lane_math import FUSED
 
     return "compiled" if FUSED else "compiled-unfused"
 

@@ -13,6 +13,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from manyhands.codec.panels import laid_out
 from manyhands.codec.weight_blocks import quantise, widened
 from manyhands.domain.model_spec import Attention, Norm, Rope
 from manyhands.engine import numpy_math
@@ -51,9 +52,9 @@ def odd_rows(width: int) -> NDArray[np.float32]:
 def products_are_right(crew: Crew) -> bool:
     """True when compiled products are the reference's, bit for bit, at every number of rows."""
     for (outs, width), bits in product(SHAPES, (8, 4)):
-        weights = quantise(numbers(outs, width), 8 if bits == 8 else 4)
-        compiled, rows = CompiledProduct(weights, crew), odd_rows(width)
-        expected = ReferenceProduct(weights)(rows)
+        panels = laid_out(quantise(numbers(outs, width), 8 if bits == 8 else 4))
+        compiled, rows = CompiledProduct(panels, crew), odd_rows(width)
+        expected = ReferenceProduct(panels)(rows)
         for count in ROWS:
             if not np.array_equal(compiled(rows[:count]), expected[:count], equal_nan=True):
                 return False

@@ -16,7 +16,7 @@ from manyhands.domain.model_spec import Attention, ModelSpec, TensorSource
 from manyhands.domain.profile import Profile
 from manyhands.domain.weight_format import IntegerFormat, weight_format
 from manyhands.engine.block_linear import Product
-from manyhands.engine.block_weights import BlockLinear, product_of, read_blocks, read_linear
+from manyhands.engine.block_weights import BlockLinear, product_of, read_linear, read_panels
 from manyhands.engine.compiled import kernel_set, new_crew
 from manyhands.engine.engine import Weights
 from manyhands.engine.row_attention import Kept, attend
@@ -67,7 +67,7 @@ class Integers:
 
     def table(self, source: TensorSource, weights: Weights) -> BlockTable:
         """A table that is stored in blocks."""
-        return BlockTable(product_of(read_blocks(source, weights), self._crew))
+        return BlockTable(product_of(read_panels(source, weights), self._crew))
 
     def attend(
         self,

@@ -28,6 +28,7 @@ from manyhands.domain.tensor_frame import DTYPE_BYTES, StoredTensor
 from manyhands.domain.weight_format import (
     INTEGER_FORMATS,
     IntegerFormat,
+    bytes_per_number,
     converted,
     dtype_of,
 )
@@ -154,8 +155,9 @@ def figures(wanted: Wanted) -> dict[str, str | float | int | None]:
     fixed_s = overhead_s(wanted)
     width = 2048 if wanted.weight_bytes >= WIDE_BYTES else 1024
     one = span_elements(invented(width, 1), Span(1, 2))
-    kind = _kind(wanted, invented(width, 1, wanted.form))
-    count = max(1, round(wanted.weight_bytes / (one * kind.bytes_per_number)))
+    small = invented(width, 1, wanted.form)
+    each_bytes = bytes_per_number(small, _kind(wanted, small).bytes_per_weight)
+    count = max(1, round(wanted.weight_bytes / (one * each_bytes)))
     spec = invented(width, count, wanted.form)
     blocks = Span(1, count + 1)
     kind = _kind(wanted, spec)
@@ -166,7 +168,7 @@ def figures(wanted: Wanted) -> dict[str, str | float | int | None]:
     return {
         "engine": name,
         "dtype": dtype,
-        "bytes_per_number": kind.bytes_per_number,
+        "bytes_per_number": each_bytes,
         "bytes_per_kv": kind.bytes_per_kv,
         "read_bytes_per_s": rate,
         "flops_per_s": _flops_per_s(Steps(engine, spec, Span(1, 2), "2"), one, fixed_s),

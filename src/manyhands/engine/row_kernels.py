@@ -115,8 +115,11 @@ def keep_rows(
     [N, 2, pairs], where there are pairs. Into `room` go the queries as `open_attention` takes them,
     [N, H, W]; behind them are max(W, V) numbers of room more. `parts` as there.
     """
-    last = parts + 88 * (count - 1)
-    spare = room + 4 * width * heads * (read(last) + read(last + 8))  # behind all queries
+    all_rows = 0
+    for part in range(count):
+        lies = parts + 88 * part
+        all_rows = max(all_rows, read(lies) + read(lies + 8))
+    spare = room + 4 * width * heads * all_rows  # behind all queries
     size = 2 if halved else 4
     row_size = size * ((heads + kv_heads) * width + kv_heads * value_width)
     for part in range(count):

@@ -16,8 +16,8 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from manyhands.engine.attend_tile import exponential, folded
 from manyhands.engine.block_tile import PANEL, call, constant, halved, load, splat, widened
+from manyhands.engine.lane_math import exponential, folded
 from manyhands.engine.native import emitted
 
 _I64, _FLOAT = ir.IntType(64), ir.FloatType()

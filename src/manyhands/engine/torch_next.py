@@ -65,10 +65,11 @@ class Together:
         The new keys and values are remembered first, where there is a memory.
         """
         table, count, own = step.table(place), fused.shape[0], []
-        for number, part in enumerate(step.parts):
+        for row, number in enumerate(step.order):
+            part = step.parts[number]
             if part.places is None:
                 own.append(pair := self._memory(part.end))
-                table[number, 3:9] = (*_place(pair[0]), *_place(pair[1]))
+                table[row, 3:9] = (*_place(pair[0]), *_place(pair[1]))
         given, out = fused.contiguous(), torch.empty(count, self._outs)
         turns = None if self._rope is None else step.wide_turn(self._rope)
         crew = self._crew

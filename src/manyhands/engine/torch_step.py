@@ -46,6 +46,8 @@ class Step:
             and parts[self.ones].blocks is not None
         ):
             self.ones += 1
+        # of the parts in the table: the longest first, so that threads end together
+        self.order = sorted(range(len(parts)), key=lambda number: -parts[number].end)
         self.dtype = dtype
         self._turns: dict[int, tuple[Tensor, Tensor]] = {}
         self._wide_turns: dict[int, Tensor] = {}
@@ -100,17 +102,17 @@ class Step:
     def table(self, place: int) -> NDArray[np.int64]:
         """The parts as `open_attention` takes them [P, PART], at one of the blocks that are run.
 
-        Where a part has no memory its places are left for the caller to fill in.
+        In their `order`. Where a part has no memory its places are left for the caller to fill in.
         """
         if self._table is None:
-            places = [part.places for part in self.parts]
+            places = [self.parts[number].places for number in self.order]
             blocks = max([1, *(len(each) for each in places if each is not None)])
             self._table = np.zeros((blocks, len(places), PART), np.int64)
-            for number, (part, each) in enumerate(zip(self.parts, places, strict=True)):
+            for row, (number, each) in enumerate(zip(self.order, places, strict=True)):
                 first, last = self.cuts[number], self.cuts[number + 1]
-                self._table[:, number, :3] = first, last - first, part.position
+                self._table[:, row, :3] = first, last - first, self.parts[number].position
                 if each is not None:
-                    self._table[:, number, 3:9] = each
+                    self._table[:, row, 3:9] = each
         table: NDArray[np.int64] = self._table[place if len(self._table) > 1 else 0]
         return table
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from manyhands.domain.ids import SessionId
+from manyhands.domain.work import Route
 from manyhands.node.peers import Clock
 from manyhands.node.ring import Terms
 from manyhands.node.session import Session
@@ -25,6 +26,7 @@ class _Ended:
 
     terms: Terms
     tokens: tuple[int, ...]
+    route: Route
     until_s: float
 
 
@@ -40,7 +42,8 @@ class Beginnings:
         if self._keep_s > 0 and session.length:
             tokens = tuple(session.ring.tokens[: session.length])
             until_s = self._clock() + self._keep_s
-            self._ended[session.terms.session] = _Ended(session.terms, tokens, until_s)
+            one = _Ended(session.terms, tokens, session.ring.route, until_s)
+            self._ended[session.terms.session] = one
             while len(self._ended) > MOST_ENDED:
                 del self._ended[next(iter(self._ended))]
 
@@ -51,8 +54,9 @@ class Beginnings:
 
     async def of(
         self, terms: Terms, prompt: Sequence[int], live: Iterable[Session]
-    ) -> tuple[SessionId | None, int]:
-        """Whose memory to begin with, and for how many tokens: (None, 0) where there is none.
+    ) -> tuple[SessionId | None, int, Route]:
+        """Whose memory to begin with, for how many tokens, and where it is: (None, 0, no stages)
+        where there is none. Of sessions that serve equally the first of `live` is taken.
 
         A live session that is just computing the beginning is waited for: to compute it twice
         would take both of them longer.
@@ -65,7 +69,10 @@ class Beginnings:
         name, count = longest_beginning(prompt, texts)
         if name in running:
             count = min(count, await running[name].computed(count))
-        return (name, count) if count else (None, 0)
+        if name is None or not count:
+            return None, 0, Route(())
+        route = running[name].ring.route if name in running else self._ended[name].route
+        return name, count, route
 
 
 def _is_alike(one: Terms, other: Terms) -> bool:

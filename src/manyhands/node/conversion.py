@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyhands.codec import plain
-from manyhands.codec.weight_blocks import Bits, packed, quantise
+from manyhands.codec.panels import PANEL, laid_out
+from manyhands.codec.weight_blocks import Bits, quantise
 from manyhands.domain.model_spec import ModuleSpec, TensorSource
 from manyhands.domain.stored_parts import expert_count, expert_of, stored_parts
 from manyhands.domain.weight_format import (
@@ -35,6 +36,7 @@ from manyhands.families.family import stored_format
 from manyhands.node.thin import Thin, ranks_of
 from manyhands.store.checkpoint import Checkpoint
 from manyhands.store.small_files import small_files
+from manyhands.store.weight_files import layer_file
 from manyhands.store.weight_writer import Planned, new_folder, write_weights
 
 Told = Callable[[int], None]
@@ -72,32 +74,26 @@ def convert(
         )
     ranks = ranks_of(thin or {})
     spec = converted(source.spec, None if form == "bf16" else form, ranks)
-    pairs: list[tuple[TensorSource, TensorSource]] = []
-    for old, new in zip(source.spec.layers, spec.layers, strict=True):
-        pairs += [
+    layers = [
+        [
             (old.tensors[name], new.tensors[name])
             for name in new.tensors
             if not old.tensors[name].is_tied
         ]
-    kept = {id(old): _dtype(source, old, form) for old, _ in pairs}
-    plan = [
-        Planned(part.names[0], dtype_of(new, part) or kept[id(old)], part.shape)
-        for old, new in pairs
-        for part in stored_parts(new)
+        for old, new in zip(source.spec.layers, spec.layers, strict=True)
     ]
-
-    def tensors() -> Iterator[Iterable[memoryview]]:
-        for old, new in pairs:
-            found = (thin or {}).get(new.names[0].removesuffix(".left"))
-            if found is None:
-                yield from _parts(source, old, new, kept[id(old)], told)
-            else:
-                for blocks in (found.left, found.right):
-                    yield (_bytes(packed(blocks)),)
-                    yield (_bytes(blocks.scales),)
+    due = [_layer(source, pairs, form, thin or {}, told) for pairs in layers]
+    plan = {
+        layer_file(number): [
+            Planned(part.part.names[0].removeprefix(f"{number}."), part.dtype, part.part.shape)
+            for part in parts
+        ]
+        for number, parts in enumerate(due)
+        if parts
+    }
 
     with new_folder(target) as folder:
-        write_weights(folder, plan, tensors())
+        write_weights(folder, plan, _all_pieces(due))
         _copy_others(source.folder, folder)
         config = {**source.config, "quantization_config": _described(form, ranks)}
         (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
@@ -115,31 +111,84 @@ def _dtype(source: Checkpoint, old: TensorSource, form: StoredFormat) -> str:
     return dtype if dtype in ("F32", "F16", "BF16") else "BF16"
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A tensor that will be stored: where, as what, its bytes in pieces made when asked for."""
+
+    part: TensorSource
+    dtype: str
+    pieces: Iterable[memoryview]
+
+
+def _layer(
+    source: Checkpoint,
+    pairs: Sequence[tuple[TensorSource, TensorSource]],
+    form: StoredFormat,
+    thin: Mapping[str, Thin],
+    told: Told,
+) -> list[_Part]:
+    """What is stored of a layer, in order: codes of all its matrices, their scales, then the rest.
+
+    So matrices that engines hold under each other lie so in the file, and are not copied. Of all
+    experts the scales would be too many to keep until then: they come behind their codes.
+    """
+    codes: list[_Part] = []
+    scales: list[_Part] = []
+    rest: list[_Part] = []
+    for old, new in pairs:
+        found = thin.get(new.names[0].removesuffix(".left"))
+        pieces = _parts(source, old, new, form, told) if found is None else _thin_parts(found)
+        parts = [
+            _Part(part, dtype_of(new, part) or _dtype(source, old, form), some)
+            for part, some in zip(stored_parts(new), pieces, strict=True)
+        ]
+        if found is None and blocks_of(new) is not None and not expert_count(old):
+            codes.append(parts[0])
+            scales.append(parts[1])
+        else:
+            rest += parts
+    return codes + scales + rest
+
+
+def _all_pieces(due: list[list[_Part]]) -> Iterator[Iterable[memoryview]]:
+    """The pieces of every part; what was written is forgotten."""
+    due.reverse()
+    while due:
+        parts = due.pop()
+        parts.reverse()
+        while parts:
+            yield parts.pop().pieces
+
+
 def _parts(
-    source: Checkpoint, old: TensorSource, new: TensorSource, dtype: str, told: Told
-) -> Iterator[Iterable[memoryview]]:
-    """The bytes of each stored part of a tensor, in pieces that are made when they are asked for.
+    source: Checkpoint, old: TensorSource, new: TensorSource, stored: StoredFormat, told: Told
+) -> tuple[Iterable[memoryview], ...]:
+    """The bytes of each stored part of a tensor; nothing is read before they are asked for.
 
     Of a matrix in blocks the scales come behind all codes, and are kept until then.
     """
     form = blocks_of(new)
-    pieces = _pieces(source, old, told)
     if form is None:
-        yield (_plain(numbers, dtype) for _, numbers in pieces)
-        return
+        dtype = _dtype(source, old, stored)
+        return ((_plain(numbers, dtype) for _, numbers in _pieces(source, old, told)),)
     scales: list[memoryview] = []
 
     def codes() -> Iterator[memoryview]:
-        for name, numbers in pieces:
+        for name, numbers in _pieces(source, old, told):
             try:
-                blocks = quantise(numbers, _BITS[form])
+                panels = laid_out(quantise(numbers, _BITS[form]))
             except UserError as error:
                 raise CheckpointError(f"{source.folder}: tensor {name!r}: {error}") from error
-            scales.append(_bytes(blocks.scales))
-            yield _bytes(packed(blocks))
+            scales.append(_bytes(panels.scales))
+            yield _bytes(panels.codes)
 
-    yield codes()
-    yield scales
+    return codes(), scales
+
+
+def _thin_parts(thin: Thin) -> tuple[Iterable[memoryview], ...]:
+    found = [laid_out(blocks) for blocks in (thin.left, thin.right)]
+    arrays = (array for panels in found for array in (panels.codes, panels.scales))
+    return tuple((_bytes(array),) for array in arrays)
 
 
 def _pieces(
@@ -171,7 +220,8 @@ def _cuts(old: TensorSource) -> Iterator[TensorSource]:
 
 
 def _rows_of_a_piece(source: TensorSource) -> int:
-    return max(1, PIECE_ELEMENTS // math.prod(source.shape[1:]))
+    """Whole panels, so that pieces of one matrix meet without a gap."""
+    return PANEL * max(1, PIECE_ELEMENTS // math.prod(source.shape[1:]) // PANEL)
 
 
 def _plain(numbers: NDArray[np.float32], dtype: str) -> memoryview:

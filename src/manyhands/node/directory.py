@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from math import inf
 
 from manyhands.domain.device import Device
-from manyhands.domain.ids import PeerId, is_name, short
+from manyhands.domain.giving import Pause
+from manyhands.domain.ids import ModelId, PeerId, is_name, short
 from manyhands.domain.messages import Announce, SignedRecord
 from manyhands.domain.settings import Settings
 from manyhands.domain.swarm import (
@@ -62,6 +63,9 @@ class About:
     holdings: tuple[Holding, ...]
     room_bytes: int
     links: tuple[LinkTo, ...] = ()
+    paused: Pause = ""
+    moves: tuple[ModelId, ...] = ()
+    name: str = ""
 
 
 class Directory:
@@ -122,6 +126,9 @@ class Directory:
             holdings=about.holdings,
             room_bytes=about.room_bytes,
             links=about.links,
+            paused=about.paused,
+            moves=about.moves,
+            name=about.name,
         )
         signed = sign_record(self._keys, record)
         self._records[record.peer] = signed
@@ -179,14 +186,14 @@ class Directory:
         if not verify_record(signed):
             log.warning("%s sent a forged record of %s", short(source), short(record.peer))
             return False
-        if not all(map(is_name, (record.address, record.kernels, record.device.kind))):
+        if not all(map(is_name, (record.address, record.kernels, record.device.kind, record.name))):
             # it would be passed on, to newcomers too, and shown on terminals
             name = short(record.peer)
             self._warn_once(
                 record.peer,
                 "words",
-                f"the record of peer {name} is refused: its address, kernels or kind of device is "
-                "too long or not printable ASCII",
+                f"the record of peer {name} is refused: its address, kernels, name or kind of "
+                "device is too long or not printable ASCII",
             )
             return False
         if len(record.links) > MOST_LINKS:

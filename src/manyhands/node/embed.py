@@ -1,4 +1,4 @@
-"""From texts or images to vectors: each a whole sequence through the swarm, a few at a time.
+"""From texts or images to vectors or classes: whole sequences through the swarm, a few at a time.
 
 An encoder keeps no memory, so what is lost on the way is asked again. Knows nothing of text.
 """
@@ -49,10 +49,20 @@ def check_embeds(spec: ModelSpec) -> None:
     """Raise NotServed for a model that makes no vector of a text or an image."""
     kind = spec.answers
     if not kind.startswith("pool_"):
-        made = {"lm": "goes on with texts", "classify": "gives scores of classes"}.get(
-            kind, "gives a vector for each token and none for the whole"
-        )
+        made = {
+            "lm": "goes on with texts",
+            "classify": "gives scores of classes, ask for those",
+        }.get(kind, "gives a vector for each token and none for the whole")
         raise NotServed(f"this model {made}; embeddings need an encoder such as MiniLM or BERT")
+
+
+def check_classifies(spec: ModelSpec) -> None:
+    """Raise NotServed for a model that has no classes."""
+    if spec.answers != "classify":
+        raise NotServed(
+            "this model has no classes to tell apart; that takes one saved as "
+            "…ForImageClassification or …ForSequenceClassification"
+        )
 
 
 def whole_image(spec: ModelSpec, pixels: NDArray[np.float32]) -> Whole:

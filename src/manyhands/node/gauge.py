@@ -2,15 +2,15 @@
 
 A measurement of one second at the beginning may be wrong, or of another hour: how much longer steps
 of one token take than its figures say is followed, and told once it has drifted. What they say is
-of reading and of a layer's fixed time; how fast many rows are multiplied they do not show. Knows
-nothing of sessions or links.
+of reading and of a layer's fixed time. How fast many rows are multiplied they do not show, only
+that it is no slower than that. Knows nothing of sessions or links.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from math import isfinite
+from math import inf, isfinite
 from statistics import median
 
 from manyhands.domain.device import Device
@@ -34,7 +34,10 @@ CONTEXT_GRAIN = 256
 
 
 class Gauge:
-    """`device` is what our record says; `changed` is called when it does."""
+    """`device` is what our record says; `changed` is called when it does.
+
+    `share` is how much of the time this device may compute: it is told as so much slower.
+    """
 
     def __init__(
         self,
@@ -47,9 +50,10 @@ class Gauge:
         self._measured, self._model = device, model
         self._clock, self._changed = clock, changed
         self._looked_s = -LOOK_EVERY_S
+        self.share = 1.0
         self._slower: list[float] = []
         self._told = 1.0
-        self._predicted: dict[tuple[ModelId, Span, int], float] = {}
+        self._predicted: dict[tuple[ModelId, Span, int], tuple[float, float]] = {}
 
     def measured(self, device: Device) -> None:
         """Other figures to begin with; memory stays what it was."""
@@ -64,21 +68,23 @@ class Gauge:
         if now_s - self._looked_s < LOOK_EVERY_S:
             return
         self._looked_s = now_s
-        predicted_s = self._seconds(model, span, position // CONTEXT_GRAIN * CONTEXT_GRAIN)
-        if not isfinite(predicted_s) or predicted_s <= 0 or seconds <= 0:
+        read_s, multiply_s = self._seconds(model, span, position // CONTEXT_GRAIN * CONTEXT_GRAIN)
+        if not isfinite(read_s) or read_s <= 0 or seconds <= 0:
             return
-        self._slower = [*self._slower[1 - STEPS :], seconds / predicted_s]
+        self._slower = [*self._slower[1 - STEPS :], seconds / read_s]
         if len(self._slower) == STEPS:
-            self._follow(median(self._slower))
+            self._follow(median(self._slower), multiply_s / read_s)
 
     def rehearsed(self, model: ModelId, span: Span, seconds: Sequence[float]) -> None:
         """Steps of one token at the beginning of a text, one after the other, took so long."""
-        predicted_s = self._seconds(model, span, 0)
-        if seconds and isfinite(predicted_s) and predicted_s > 0:
+        read_s, multiply_s = self._seconds(model, span, 0)
+        if seconds and isfinite(read_s) and read_s > 0:
             self._slower = []
-            self._follow(max(median(seconds), 1e-9) / predicted_s)
+            self._follow(max(median(seconds), 1e-9) / read_s, multiply_s / read_s)
 
-    def _follow(self, slower: float) -> None:
+    def _follow(self, taken: float, multiplying: float) -> None:
+        """Steps took `taken` times what reading should, and multiplying `multiplying` times."""
+        slower = taken / self.share
         if abs(slower - self._told) <= DRIFT * self._told:
             return
         self._told, self._slower = slower, []
@@ -86,16 +92,21 @@ class Gauge:
             self._measured,
             read_bytes_per_s=self._measured.read_bytes_per_s / slower,
             overhead_s=self._measured.overhead_s * slower,
+            flops_per_s=self._measured.flops_per_s * max(1.0, multiplying / slower),
         )
         self._changed()
 
-    def _seconds(self, model: ModelId, span: Span, context: int) -> float:
-        """What the measured figures say of a step of one token."""
+    def _seconds(self, model: ModelId, span: Span, context: int) -> tuple[float, float]:
+        """What the measured figures say of a step of one token: its reading, its multiplying."""
         key = model, span, context
         if key not in self._predicted:
             known = self._model(model)
             cost = Cost(known.bytes_per_weight, known.bytes_per_kv, context=context)
             if len(self._predicted) > 256:  # many models, or long texts
                 self._predicted.clear()
-            self._predicted[key] = span_s(known.spec, span, self._measured, cost)
+            multiplying = replace(self._measured, read_bytes_per_s=inf, overhead_s=0.0)
+            self._predicted[key] = (
+                span_s(known.spec, span, replace(self._measured, flops_per_s=inf), cost),
+                span_s(known.spec, span, multiplying, cost),
+            )
         return self._predicted[key]

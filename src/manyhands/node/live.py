@@ -23,6 +23,7 @@ from manyhands.errors import DeadlinePassed, ManyhandsError
 from manyhands.net.tcp import TcpTransport
 from manyhands.node.app import Node, Outside
 from manyhands.node.model import Model
+from manyhands.node.waking import Waking
 from manyhands.plan.share import gaps, held_layers
 from manyhands.store.hub import Hub
 from manyhands.trust.certificate import Membership
@@ -118,11 +119,18 @@ class LivePeer:
                 await thread.run(on_start)
         self.node.add(model)
 
+    async def in_each_thread(self, work: Callable[[], None]) -> None:
+        """Run something in each of its threads, before what they are given later."""
+        for thread in self._threads:
+            await thread.run(work)
+
     async def run(self, renewal: Renewal | None = None) -> None:
         """Run until cancelled: farewells are said, threads and memories freed on the way out."""
         try:
             async with asyncio.TaskGroup() as roles:
                 roles.create_task(self.node.run())
+                clock = asyncio.get_running_loop().time
+                roles.create_task(Waking(self.node, clock, wall_clock).run())
                 if renewal is not None:
                     roles.create_task(self._renew(renewal))
         finally:

@@ -101,6 +101,15 @@ class Memories:
             if kept.until_s <= now_s:
                 self.discard(session, span)
 
+    def discard_of(self, engine: Engine) -> None:
+        """Keep nothing in this engine any longer."""
+        while self.discard_oldest(engine):
+            pass
+
+    def users(self, engine: Engine) -> int:
+        """How many live memories this engine holds."""
+        return sum(held is engine for held in self._engines.values())
+
     def kept(self) -> list[StageMemory]:
         """The memories of ended sessions, the one used longest ago first."""
         return [kept.memory for kept in self._kept.values()]

@@ -74,7 +74,7 @@ def open_model(
             profile=kind.profile(identity),
             load=lambda span: kind.load(span, settings.kv_bytes),
             stored=checkpoint.stored(),
-            bytes_per_weight=kind.bytes_per_number,
+            bytes_per_weight=kind.bytes_per_weight,
             bytes_per_kv=kind.bytes_per_kv,
             shelf=checkpoint.fetched or WholeFolder(checkpoint, identity),
         ),

@@ -51,7 +51,9 @@ class Opening:
         """Begin a session here, or take up its newer epoch, and say what is held."""
         span = opening.route.stages[opening.stage].span
         known = self._memories.by_key.get((opening.session, span))
-        if known is not None:
+        if known is not None and self._may_leave(known):
+            await self.forget(known)
+        elif known is not None:
             await self._take_up(known, opening)
             return
         self.check(opening)
@@ -65,6 +67,12 @@ class Opening:
         self._memories.add(memory, await self._set_aside(memory, opening))
         await self._drop_strays(memory)
         self._ready(memory)
+
+    def _may_leave(self, memory: StageMemory) -> bool:
+        """Its layers are to be let go of, and we hold them elsewhere: it begins there anew."""
+        engine = self._memories.engine(memory)
+        other = self._holdings.find(memory.model, memory.span)
+        return self._holdings.is_draining(engine) and other not in (None, engine)
 
     async def rewire(self, rewiring: Rewire) -> None:
         """Take up a newer epoch. Raises SessionUnknown."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from manyhands.domain.ids import ModelId, PeerId, SessionId
+from manyhands.domain.ids import ModelId, PeerId, SessionId, short
 from manyhands.domain.messages import Message, Renew
 from manyhands.domain.model_spec import ModelSpec
 from manyhands.domain.settings import Settings
-from manyhands.domain.work import Sampling
-from manyhands.errors import ContextOverflow
+from manyhands.domain.swarm import Swarm
+from manyhands.domain.work import Route, Sampling
+from manyhands.errors import ContextOverflow, ManyhandsError
 from manyhands.node.beginnings import Beginnings
 from manyhands.node.model import Model
 from manyhands.node.peers import Clock, Loss
@@ -21,7 +24,10 @@ from manyhands.node.rules import ALL_RULES, Rules
 from manyhands.node.session import Session
 from manyhands.node.waiting_room import WaitingRoom
 from manyhands.plan.cost import Cost
+from manyhands.plan.spreading import Running, at_home, queued
 from manyhands.wire.frame import CAPS, Kind
+
+log = logging.getLogger(__name__)
 
 NUMBER_BYTES = 4
 """What a number of a hidden state takes on the wire, at most."""
@@ -30,6 +36,38 @@ NUMBER_BYTES = 4
 def longest_source(spec: ModelSpec) -> int:
     """Tokens that an encoder may read, which go in one step; 0 for models without."""
     return min(spec.source, CAPS[Kind.STEP].payload // (NUMBER_BYTES * spec.width))
+
+
+class _Among:
+    """The swarm as one session sees it among its owner's others: where they are, a step waits.
+
+    `home` is the route of the session that it begins with.
+    """
+
+    def __init__(
+        self, view: View, terms: Terms, home: Route, sessions: Mapping[SessionId, Session]
+    ) -> None:
+        self._view, self._terms, self._home, self._sessions = view, terms, home, sessions
+
+    @property
+    def swarm(self) -> Swarm:
+        """The newest snapshot, with queues; see plan/spreading."""
+        terms, ways = self._terms, Counter[tuple[ModelId, Route]]()
+        models: dict[ModelId, Terms] = {}
+        for name, session in self._sessions.items():
+            if name != terms.session:
+                models[session.terms.model] = session.terms
+                ways[session.terms.model, session.ring.route] += 1
+        others = [
+            Running(models[model].spec, models[model].cost, route, count)
+            for (model, route), count in ways.items()
+        ]
+        swarm = queued(self._view.swarm, terms.owner, others)
+        return at_home(swarm, terms.spec, terms.cost, self._home, terms.shared)
+
+    async def changed(self) -> None:
+        """Return at the next change of the swarm."""
+        await self._view.changed()
 
 
 class Owner:
@@ -48,6 +86,7 @@ class Owner:
         self._me, self._view, self._clock, self._settings = me, view, clock, settings
         self._chance, self._send, self._rules = chance, send, rules
         self._sessions: dict[SessionId, Session] = {}
+        self._leaving: tuple[Session, asyncio.Task[None]] | None = None
         self._beginnings = Beginnings(clock, settings.keep_s)
         self._room = WaitingRoom(clock, chance, settings.admission_wait_s)
 
@@ -58,6 +97,19 @@ class Owner:
             for name, session in self._sessions.items():
                 for peer in session.ring.route.peers():
                     self._send(peer, Renew(name))
+
+    async def follow(self) -> None:
+        """Move sessions that nobody speaks with off layers that are to be let go of; until
+        cancelled. The others move by themselves, between two steps.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                for session in list(self._sessions.values()):
+                    if session.is_to_leave():
+                        task = tasks.create_task(_leave(session))
+                        self._leaving = session, task
+                        await asyncio.wait({task})
+                await self._view.changed()
 
     @property
     def waiting(self) -> int:
@@ -104,10 +156,11 @@ class Owner:
 
     async def _begin(self, terms: Terms, prompt: Sequence[int]) -> Session:
         """One try to open a session, under a new name, so that nothing of another try is mixed."""
-        live = list(self._sessions.values())
-        parent, shared = await self._beginnings.of(terms, prompt, live)
+        live = sorted(self._sessions.values(), key=self._company)
+        parent, shared, home = await self._beginnings.of(terms, prompt, live)
         terms = replace(terms, session=self._name(), parent=parent, shared=shared)
-        session = Session(terms, self._view, self._clock, self._settings, self._send, self._rules)
+        view = _Among(self._view, terms, home, self._sessions)
+        session = Session(terms, view, self._clock, self._settings, self._send, self._rules)
         self._sessions[terms.session] = session
         try:
             await session.open(prompt[:shared])
@@ -115,6 +168,10 @@ class Owner:
             self._end(session)
             raise
         return session
+
+    def _company(self, session: Session) -> int:
+        """How many sessions of ours go the same way."""
+        return sum(one.ring.route == session.ring.route for one in self._sessions.values())
 
     def _name(self) -> SessionId:
         return SessionId(f"{self._chance.getrandbits(128):032x}")
@@ -138,6 +195,8 @@ class Owner:
 
     def _end(self, session: Session) -> None:
         self._sessions.pop(session.terms.session, None)
+        if self._leaving is not None and self._leaving[0] is session:
+            self._leaving[1].cancel()
         session.close()
 
     def receive(self, source: PeerId, message: FromStage) -> None:
@@ -150,3 +209,10 @@ class Owner:
         """Our own connection to a peer was lost."""
         for session in self._sessions.values():
             session.ring.link_lost(peer, loss)
+
+
+async def _leave(session: Session) -> None:
+    try:
+        await session.leave()
+    except ManyhandsError as error:  # its next run finds out, and says so to its user
+        log.info("session %s: %s", short(session.terms.session), error)

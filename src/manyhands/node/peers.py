@@ -18,6 +18,7 @@ from manyhands.domain.settings import Settings
 from manyhands.domain.work import Result, Step
 from manyhands.errors import ManyhandsError, PeerLost, ProtocolError, VersionMismatch, from_code
 from manyhands.net.transport import Connection, Transport
+from manyhands.node.allowance import Allowance
 from manyhands.node.channel import Channel
 from manyhands.wire.schema import decode, encode
 from manyhands.wire.stream import Stream
@@ -60,17 +61,18 @@ class Peers:
         settings: Settings,
         address_of: Callable[[PeerId], str | None],
         listener: Listener,
+        allowance: Allowance | None = None,
     ) -> None:
         self.me = me
         self._transport, self._clock, self._settings = transport, clock, settings
         self._address_of, self._listener = address_of, listener
+        self._allowance = allowance or Allowance(clock)
         self._channels: dict[tuple[PeerId, Lane], Channel] = {}
         self._warned: set[PeerId] = set()  # of another version
         self._greeting: Counter[PeerId] = Counter()  # accepted connections that said no Hello yet
         self._tasks: asyncio.TaskGroup | None = None
         self._early: deque[asyncio._CoroutineLike[None]] = deque()
-        self._is_over = False
-        self._watched_s = clock()
+        self._is_over, self._watched_s = False, clock()
 
     async def listen(self) -> str:
         """Take connections; returns our address."""
@@ -88,6 +90,11 @@ class Peers:
                     self._watch()
             finally:
                 self._tasks, self._is_over = None, True
+
+    def redial(self) -> None:
+        """End every connection without a word: who is on the other side may not be any more."""
+        for connection in [one.connection for one in self._channels.values() if one.connection]:
+            connection.close()
 
     async def close(self) -> None:
         """Say goodbye on every connection and close."""
@@ -332,6 +339,7 @@ class Peers:
             return
         for frame in channel.stream.outgoing(self._clock()):
             channel.written.append((self._clock(), frame.size))
+            self._allowance.sent(frame.size)
             channel.connection.send(frame)
 
     def _watch(self) -> None:

@@ -10,15 +10,28 @@ import asyncio
 import logging
 from dataclasses import replace
 
+from manyhands.domain.giving import TOLD
 from manyhands.domain.ids import PeerId, short
 from manyhands.domain.messages import Ready, Replay, Replayed, Rewire, SessionClose
+from manyhands.domain.span import Span
+from manyhands.domain.swarm import Swarm
 from manyhands.domain.work import Result, Route, SessionOpen, Stage, Want
-from manyhands.errors import DeadlinePassed, ManyhandsError, MemoryFull, NoStandIn
+from manyhands.errors import DeadlinePassed, ManyhandsError, MemoryFull, NoStandIn, PeerPaused
 from manyhands.node.ring import Ring
 from manyhands.node.setback import Setback
 from manyhands.node.stage import history_digest
 from manyhands.plan.cost import span_s
-from manyhands.plan.recovery import OWNER, Facts, ReplaySpan, chunks, new_route, replays, stand_ins
+from manyhands.plan.recovery import (
+    OWNER,
+    Facts,
+    ReplaySpan,
+    chunks,
+    leaving,
+    moved,
+    new_route,
+    replays,
+    stand_ins,
+)
 from manyhands.plan.routing import route_s
 
 log = logging.getLogger(__name__)
@@ -30,10 +43,11 @@ OTHER_NEWS_S = 0.02
 
 
 class Recovery:
-    """One session's way back to work. `recovered_s` lists how long each recovery took."""
+    """A way back to work; `recovered_s` and `moved_s` list how long recoveries and moves took."""
 
     def __init__(self, ring: Ring) -> None:
         self.recovered_s: list[float] = []
+        self.moved_s: list[float] = []
         self._ring = ring
         self._attempts = 0
         self._began_s: float | None = None
@@ -41,6 +55,9 @@ class Recovery:
         self._refused: set[tuple[frozenset[PeerId], str]] = set()
         self._complained: set[PeerId] = set()
         self._is_open = False
+        self._left: set[tuple[PeerId, Span]] = set()
+        self._looked_at: Swarm | None = None
+        self._move_from_s = 0.0
 
     def progressed(self) -> None:
         """A new token came: time and tries are counted anew."""
@@ -86,7 +103,7 @@ class Recovery:
             deadline_s = self._began_s + ring.settings.recovery_deadline_s
             route = await self._find_route(setback, deadline_s)
             if setback is not None and setback.cause is not None:
-                self._release(route)
+                self._release(ring.route, route)
             try:
                 lengths = await self._take_up(route)
                 await self._refill(lengths)
@@ -97,10 +114,80 @@ class Recovery:
                 self._is_open = True
                 return
 
-    def _release(self, route: Route) -> None:
-        """What others of the old route set aside for us, one having refused, is free again."""
+    def is_to_move(self) -> bool:
+        """True when peers want to let go of what we stand on, and it is time to try to leave."""
         ring = self._ring
-        for peer in ring.route.peers():
+        if not self._is_open or ring.clock() < self._move_from_s:
+            return False
+        if ring.view.swarm is self._looked_at:
+            return False
+        is_due = bool(self._to_leave())
+        self._looked_at = None if is_due else ring.view.swarm
+        return is_due
+
+    def _to_leave(self) -> dict[int, tuple[PeerId, Span]]:
+        """Stage -> what its peer wants to let go of; not what we left, which still drains."""
+        ring, found = self._ring, dict[int, tuple[PeerId, Span]]()
+        draining = set()
+        for number, stage in enumerate(ring.route.stages):
+            span = leaving(ring.view.swarm, ring.terms.model, stage.peer, stage.span)
+            if span is not None:
+                draining.add((stage.peer, span))
+                found[number] = stage.peer, span
+        self._left &= draining
+        return {number: left for number, left in found.items() if left not in self._left}
+
+    async def move(self) -> None:
+        """Between two steps: leave stages whose peers want to let go of them, for what is ready.
+
+        What fails leaves the session where it was, and is tried again later. Raises what `run`
+        raises when it cannot stay there either.
+        """
+        ring = self._ring
+        self._move_from_s = ring.clock() + ring.settings.forgive_after_s
+        to_leave, before, began_s = self._to_leave(), ring.route, ring.clock()
+        lost, broken = ring.suspicions.peers(), ring.suspicions.links()
+        route = moved(
+            ring.view.swarm,
+            ring.terms.spec,
+            self._facts(),
+            replace(ring.terms.cost, context=ring.confirmed),
+            frozenset(to_leave),
+            lost=lost,
+            broken=broken,
+        )
+        if route is None:
+            return
+        ring.reopen |= {peer for peer, _ in to_leave.values()}
+        try:
+            await self._refill(await self._take_up(route))
+        except Setback as setback:
+            log.info("session %s was not moved: %s", short(ring.terms.session), setback)
+            self._release(route, before)
+            await self._stay(before, setback)
+            return
+        self._release(before, route)
+        self._left |= set(to_leave.values())
+        self._move_from_s = 0.0
+        self.moved_s.append(ring.clock() - began_s)
+
+    async def _stay(self, before: Route, setback: Setback) -> None:
+        """On the route that stood before a move that failed; elsewhere if that fails as well."""
+        ring = self._ring
+        ring.suspicions.add(setback)
+        if not setback.lost & set(before.peers()) and not setback.broken:
+            try:
+                await self._refill(await self._take_up(before))
+            except Setback as another:
+                setback = another
+            else:
+                return
+        await self.run(setback)
+
+    def _release(self, old: Route, route: Route) -> None:
+        """What others of an old route set aside for us, and is not needed, is free again."""
+        ring = self._ring
+        for peer in old.peers():
             if peer not in route.peers():
                 ring.send(peer, SessionClose(ring.terms.session))
                 ring.opened = {stage for stage in ring.opened if stage.peer != peer}
@@ -140,8 +227,8 @@ class Recovery:
                 raise NoStandIn(
                     f"nobody can hold all layers of the model"
                     f"{f' ({setback})' if setback is not None else ''}; "
-                    f"{len(ring.view.swarm.peers)} peers are here. Let another device join, then "
-                    "ask again"
+                    f"{len(ring.view.swarm.peers)} peers are here{self._pauses()}. Let another "
+                    "device join, then ask again"
                 )
             until_s = min(give_up_s, now_s + ring.settings.forgive_after_s / 4)
             try:
@@ -150,29 +237,44 @@ class Recovery:
             except TimeoutError:
                 continue
 
+    def _pauses(self) -> str:
+        """Who of those that are here gives nothing, and why."""
+        records = self._ring.view.swarm.peers.values()
+        return "".join(
+            f"; {short(one.peer)} gives nothing: {TOLD[one.paused]}"
+            for one in records
+            if one.paused
+        )
+
     def _may_wait(self, setback: Setback) -> bool:
-        """An open session waits for a full stand-in; one that is not open yet holds nothing."""
-        return self._is_open and isinstance(setback.cause, MemoryFull)
+        """Who pauses comes back, or another joins. An open session waits for a full stand-in; one
+        that is not open yet holds nothing.
+        """
+        is_full = self._is_open and isinstance(setback.cause, MemoryFull)
+        return is_full or isinstance(setback.cause, PeerPaused)
 
     def _plan(self) -> Route | None:
         ring, terms = self._ring, self._ring.terms
-        facts = Facts(
+        suspects = (ring.suspicions.peers(), ring.suspicions.links())
+        plan = stand_ins if ring.epoch else new_route
+        return plan(
+            ring.view.swarm,
+            terms.spec,
+            self._facts(),
+            replace(terms.cost, context=ring.confirmed),
+            lost=suspects[0],
+            broken=suspects[1],
+        )
+
+    def _facts(self) -> Facts:
+        ring, terms = self._ring, self._ring.terms
+        return Facts(
             terms.model,
             terms.owner,
             terms.profile,
             ring.route,
             ring.confirmed,
             terms.context_limit,
-        )
-        suspects = (ring.suspicions.peers(), ring.suspicions.links())
-        plan = stand_ins if ring.epoch else new_route
-        return plan(
-            ring.view.swarm,
-            terms.spec,
-            facts,
-            replace(terms.cost, context=ring.confirmed),
-            lost=suspects[0],
-            broken=suspects[1],
         )
 
     async def _take_up(self, route: Route) -> list[int]:

@@ -24,6 +24,7 @@ from manyhands.domain.messages import (
 )
 from manyhands.engine.compute import Compute
 from manyhands.errors import ManyhandsError, MemoryFull, NotServed
+from manyhands.node.allowance import Allowance
 from manyhands.store.pieces import Shelf
 
 log = logging.getLogger(__name__)
@@ -44,8 +45,9 @@ _Read = tuple[PeerId, list[AskBlock], list[bytes]]
 class Seeder:
     """Use: `offer` shelves, hand it messages, keep `run` running."""
 
-    def __init__(self, disk: Compute, send: Send) -> None:
-        self._disk, self._send = disk, send
+    def __init__(self, disk: Compute, send: Send, allowance: Allowance) -> None:
+        self._disk, self._send, self._allowance = disk, send, allowance
+        self._paused: ManyhandsError | None = None
         self._shelves: dict[ModelId, Shelf] = {}
         self._known: dict[ManifestId, Shelf] = {}
         self._names: dict[ModelId, ManifestId] = {}
@@ -65,7 +67,12 @@ class Seeder:
     def receive(self, source: PeerId, message: AskPieces | AskBlock) -> None:
         """Somebody asks."""
         if isinstance(message, AskPieces):
-            self._asked_pieces(source, message)
+            if self._paused is None:
+                self._asked_pieces(source, message)
+            else:
+                self._send(source, NotGiven(message.model, BUSY, str(self._paused)))
+        elif self._paused is not None:
+            self._refuse(source, message.manifest, self._paused)
         elif message.manifest not in self._known:
             self._refuse(source, message.manifest, NotServed("this manifest is not known here"))
         else:
@@ -76,6 +83,21 @@ class Seeder:
             else:
                 why = MemoryFull(f"{MOST_ASKED} questions wait already; ask fewer at a time")
                 self._refuse(source, message.manifest, why)
+
+    def pause(self, why: ManyhandsError) -> None:
+        """Hash, read and send nothing until `resume`; who asks is told to ask others, or later."""
+        self._paused = why
+        for source, queue in self._asked.items():
+            self._refuse(source, queue[0].manifest, why)
+        for model, wanting in self._wanting.items():
+            for source in wanting:
+                self._send(source, NotGiven(model, BUSY, str(why)))
+        self._asked.clear()
+        self._wanting.clear()
+
+    def resume(self) -> None:
+        """Answer again."""
+        self._paused = None
 
     def link_lost(self, peer: PeerId) -> None:
         """Nobody waits there any more."""
@@ -109,6 +131,9 @@ class Seeder:
         while True:
             source, some, read = await self._read.get()
             for one, data in zip(some, read, strict=True):
+                await self._allowance.to_send()
+                if self._paused is not None:
+                    break
                 self._send(source, Block(one.manifest, one.piece, one.first, data))
                 self.given_bytes += len(data)
                 await asyncio.sleep(0)

@@ -42,6 +42,7 @@ class Session:
         self._settings = settings
         self._keeps_memory = terms.spec.keeps_memory
         self._moved = asyncio.Event()
+        self._one_at_a_time = asyncio.Lock()
         self._is_running = False
 
     @property
@@ -110,6 +111,34 @@ class Session:
                 f"masks for every row of {last - first} tokens were given; at most chunk_tokens "
                 f"({most}) go at once"
             )
+        async with self._one_at_a_time:
+            await self._leave()
+            return await self._run(token_ids, want, allowed, targets, image, side)
+
+    def is_to_leave(self) -> bool:
+        """True when nobody speaks, and our peers want to let go of layers we stand on."""
+        return not self._one_at_a_time.locked() and self.recovery.is_to_move()
+
+    async def leave(self) -> None:
+        """Go where layers stay; a run waits for that."""
+        async with self._one_at_a_time:
+            await self._leave()
+
+    async def _leave(self) -> None:
+        if self.recovery.is_to_move():
+            self.ring.resume()
+            await self.recovery.move()
+
+    async def _run(
+        self,
+        token_ids: Sequence[int],
+        want: Want,
+        allowed: TensorFrame | None,
+        targets: Sequence[int],
+        image: TensorFrame | None,
+        side: Mapping[str, TensorFrame],
+    ) -> list[Result]:
+        ring, first = self.ring, self.ring.confirmed
         ring.tokens[first:] = token_ids
         ring.resume()
         results: list[Result] = []
@@ -135,8 +164,9 @@ class Session:
             ring.branch += 1
 
     def close(self) -> None:
-        """Tell every stage to free the session."""
-        for peer in self.ring.route.peers():
+        """Tell every stage to free the session, those too that it was about to leave."""
+        opened = sorted(stage.peer for stage in self.ring.opened)
+        for peer in dict.fromkeys((*self.ring.route.peers(), *opened)):
             self.ring.send(peer, SessionClose(self.terms.session))
 
     def _check(self, result: Result, want: Want, tokens: int) -> None:

@@ -19,7 +19,15 @@ from manyhands.codec import codec
 from manyhands.domain.work import Result, Sampling, Want
 from manyhands.errors import BadSampling, ManyhandsError, NotServed, UserError
 from manyhands.node.answer import Answer, Request, TextStream
-from manyhands.node.embed import Embedded, Whole, check_embeds, embed, whole_image
+from manyhands.node.embed import (
+    Embedded,
+    Whole,
+    check_classifies,
+    check_embeds,
+    embed,
+    pooled,
+    whole_image,
+)
 from manyhands.node.opened import Opened
 from manyhands.node.owner import Owner
 from manyhands.store.tokenizer import Tokenizer
@@ -146,8 +154,20 @@ class Speaker:
 
         An image is an array [channels, height, width] as the model's own processor makes it.
         """
+        check_embeds(self.model.spec)
+        wholes = self._wholes(inputs)
+        return await embed(self._owner(), self.model, wholes, is_normalised=self._is_normalised)
+
+    async def classify(self, inputs: Sequence[Embeddable]) -> Embedded:
+        """The scores of all classes for each text or image, higher is likelier, as `embed`.
+
+        Raises NotServed for a model that has no classes, UserError.
+        """
+        check_classifies(self.model.spec)
+        return await pooled(self._owner(), self.model, self._wholes(inputs))
+
+    def _wholes(self, inputs: Sequence[Embeddable]) -> list[Whole]:
         spec = self.model.spec
-        check_embeds(spec)
         if isinstance(inputs, str) or not isinstance(inputs, Sequence):
             raise UserError("give a list of texts, of lists of token ids, or of images")
         wholes = []
@@ -158,7 +178,7 @@ class Speaker:
                 raise UserError(f"{self.name} takes images: arrays [channels, height, width]")
             else:
                 wholes.append(Whole(self.ids(one if isinstance(one, str) else list(one))))
-        return await embed(self._owner(), self.model, wholes, is_normalised=self._is_normalised)
+        return wholes
 
     async def forward(self, ids: Sequence[int], *, logits: bool) -> NDArray[np.float32]:
         """What the head sees of each token [T tokens, D width], or its scores [T, V].

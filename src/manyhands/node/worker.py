@@ -20,6 +20,7 @@ from manyhands.domain.messages import (
     Beat,
     LinkLost,
     Message,
+    Refused,
     Renew,
     Replay,
     Rewire,
@@ -30,11 +31,13 @@ from manyhands.domain.span import Span
 from manyhands.domain.work import SessionOpen, Step
 from manyhands.engine.compute import Compute
 from manyhands.errors import ManyhandsError, ProtocolError, ResourceError
+from manyhands.node.allowance import Allowance
 from manyhands.node.holdings import Holdings
 from manyhands.node.memories import Key, Memories
 from manyhands.node.opening import Opening
 from manyhands.node.peers import Clock
 from manyhands.node.rules import ALL_RULES, Rules
+from manyhands.node.stage import StageMemory
 from manyhands.node.stepping import Stepping, Taken, Took, refuse
 from manyhands.node.turns import Place, Turns
 
@@ -73,6 +76,7 @@ class Worker:
         peers: Links,
         rules: Rules = ALL_RULES,
         took: Took = lambda _model, _span, _position, _seconds: None,
+        allowance: Allowance | None = None,
     ) -> None:
         self._me, self._holdings = me, holdings
         self._clock, self._settings, self._rules = clock, settings, rules
@@ -87,11 +91,45 @@ class Worker:
         self._arrived = asyncio.Event()
         self._loading: dict[Key, SessionOpen] = {}
         self._tasks: asyncio.TaskGroup | None = None
+        self._allowance = allowance or Allowance(clock)
+        self._paused: ManyhandsError | None = None
+        self._finishes = False
 
     @property
     def memories(self) -> Memories:
         """Every session's state here."""
         return self._memories
+
+    def pause(self, why: ManyhandsError, *, finishes: bool = False) -> None:
+        """Take nothing new of others, and compute nothing of theirs unless this `finishes` it.
+
+        Else their owners are told at once, so that others stand in; what is being computed is the
+        last. What this peer asks of itself goes on.
+        """
+        self._paused, self._finishes = why, finishes
+        if finishes:
+            return
+        for memory in self.of_others():
+            self._drop(memory.session)
+            refusal = Refused(memory.session, memory.epoch, memory.stage, why.code, str(why))
+            self._send(memory.owner, refusal)
+        for key, opening in list(self._loading.items()):
+            if opening.owner != self._me:
+                del self._loading[key]
+                refuse(self._send, opening.owner, opening, why)
+
+    def resume(self) -> None:
+        """Take everything again."""
+        self._paused, self._finishes = None, False
+
+    def slept(self, unseen_s: float) -> None:
+        """Time passed that our clock does not show: leases have run on."""
+        for memory in self._memories.all():
+            memory.heard_s -= unseen_s
+
+    def of_others(self) -> list[StageMemory]:
+        """The memories here of sessions that other peers opened."""
+        return [memory for memory in self._memories.all() if memory.owner != self._me]
 
     async def run(self) -> None:
         """Work the queue off and beat; ends only by cancellation."""
@@ -115,7 +153,8 @@ class Worker:
             case SessionOpen() | Rewire():
                 try:
                     self._check_owner(source, message)
-                except ProtocolError as error:
+                    self._check_gives(source, message.session)
+                except ManyhandsError as error:
                     self._refuse(source, message, error)
                     done()
                     return
@@ -128,6 +167,9 @@ class Worker:
                 else:
                     self._enqueue(_Arrived(source, message, done))
             case Step() | Replay():
+                if self._gives_no_step_of(message.session):
+                    done()  # its owner knows
+                    return
                 # A replay sends what the steps before it leave behind.
                 tokens = len(message.token_ids) if isinstance(message, Step) else 0
                 place = message.session, message.stage
@@ -207,6 +249,8 @@ class Worker:
             raise TypeError("steps and replays wait for their turn, not in this queue")
         try:
             self._check_owner(arrived.source, message)
+            if not isinstance(message, SessionClose):
+                self._check_gives(arrived.source, message.session)
             await self._control(message)
         except ManyhandsError as error:
             self._refuse(arrived.source, message, error)
@@ -236,6 +280,17 @@ class Worker:
         if owners - {source}:
             raise ProtocolError(f"{short(source)} does not own session {short(message.session)}")
 
+    def _check_gives(self, owner: PeerId, session: SessionId) -> None:
+        """Raise why nothing is taken of this owner now."""
+        is_finished = self._finishes and self._memories.of(session)
+        if self._paused is not None and owner != self._me and not is_finished:
+            raise self._paused
+
+    def _gives_no_step_of(self, session: SessionId) -> bool:
+        if self._paused is None or self._finishes:
+            return False
+        return any(memory.owner != self._me for memory in self._memories.of(session))
+
     async def _control(self, message: SessionOpen | Rewire | SessionClose) -> None:
         match message:
             case SessionOpen():
@@ -252,7 +307,7 @@ class Worker:
 
     async def _steps(self) -> None:
         """The steps whose turn it is, together; first wait a moment for those about to come."""
-        wait_s = self._turns.patience_s()
+        wait_s = max(self._turns.patience_s(), self._allowance.wait_s())
         if wait_s > 0:
             self._arrived.clear()
             with contextlib.suppress(TimeoutError):
@@ -277,7 +332,9 @@ class Worker:
                 taken.append(step)
         if taken:
             await self._stepping.run(self._memories.engine(taken[0].memory), taken)
-        self._turns.served((place for place, _ in arrived), self._clock() - began_s)
+        took_s = self._clock() - began_s
+        self._allowance.computed(took_s)
+        self._turns.served((place for place, _ in arrived), took_s)
 
     def _let_in(self, arrived: _Arrived) -> Taken | None:
         """The step to compute; None for a replay, which is sent at once, and for what is over."""

@@ -22,15 +22,17 @@ from manyhands.domain.model_spec import (
     ModelSpec,
     ModuleSpec,
     Moe,
+    TensorSource,
 )
 from manyhands.domain.sizes import (
     kv_elements_per_token,
-    span_elements,
     span_kv_elements,
     span_state_elements,
+    span_tensors,
 )
 from manyhands.domain.span import Span
 from manyhands.domain.swarm import Swarm
+from manyhands.domain.weight_format import blocks_of, bytes_of_blocks
 
 MEMORY_SHARE = 0.9
 """The part of a device's memory that may be planned; the rest is workspace and the user's own."""
@@ -50,7 +52,8 @@ class Cost:
     """What is counted with, beside model, devices and links: number sizes and the shape of a step.
 
     A step has `tokens` rows on top of `context` tokens in memory; `tokens` 1 is decoding. Bytes are
-    of one number: a stored weight, an element of key/value memory, an element on a link.
+    of one number: a weight (one in blocks of integers takes what its blocks do, whatever is said
+    here), an element of key/value memory, an element on a link.
     `latency_s` and `rate_bytes_per_s` stand for a link nobody has measured (a modest home network).
 
     """
@@ -73,19 +76,27 @@ def _attended(attention: Attention, cost: Cost) -> float:
     return keys if window is None else min(keys, float(window))
 
 
-def _weights_used(layer: LayerSpec, tokens: int) -> tuple[float, float]:
-    """Weights (read, multiplied with one row) in a step of `tokens` rows."""
+def _tensor_bytes(source: TensorSource, cost: Cost) -> float:
+    """Bytes of a tensor: what its blocks take, where it is stored in blocks."""
+    if blocks_of(source) is not None:
+        return float(bytes_of_blocks(source))
+    return source.elements * cost.bytes_per_weight
+
+
+def _weights_used(layer: LayerSpec, tokens: int, cost: Cost) -> tuple[float, float]:
+    """(bytes of weights read, weights multiplied with one row) in a step of `tokens` rows."""
     read, used = 0.0, 0.0
     moe = layer.part.moe if isinstance(layer.part, BlockSpec) else None
     for name, source in layer.tensors.items():
         if _is_looked_up(layer, name):
-            read += min(source.elements, tokens * source.shape[-1])
+            rows = min(1.0, tokens * source.shape[-1] / source.elements)
+            read += _tensor_bytes(source, cost) * rows
         elif moe is not None and name.startswith("experts."):
-            each = source.elements / moe.experts
-            read += each * _experts_touched(moe, tokens)
-            used += each * moe.top_k
+            touched = _experts_touched(moe, tokens) / moe.experts
+            read += _tensor_bytes(source, cost) * touched
+            used += source.elements / moe.experts * moe.top_k
         else:
-            read += source.elements
+            read += _tensor_bytes(source, cost)
             used += source.elements
     return read, used
 
@@ -111,8 +122,8 @@ def layer_work(layer: LayerSpec, cost: Cost) -> tuple[float, float]:
     part = layer.part
     is_head = isinstance(part, HeadSpec) or (isinstance(part, ModuleSpec) and part.role == "head")
     rows = 1 if is_head else cost.tokens
-    read, used = _weights_used(layer, rows)
-    bytes_read, flops = read * cost.bytes_per_weight, 2.0 * used * rows
+    bytes_read, used = _weights_used(layer, rows, cost)
+    flops = 2.0 * used * rows
     if isinstance(part, BlockSpec):
         keys = _attended(part.attention, cost)
         bytes_read += keys * kv_elements_per_token(part) * cost.bytes_per_kv
@@ -163,8 +174,8 @@ def span_s(spec: ModelSpec, span: Span, device: Device, cost: Cost) -> float:
 
 
 def weight_bytes(spec: ModelSpec, span: Span, cost: Cost) -> int:
-    """Bytes a span's weights take on disk and in memory."""
-    return round(span_elements(spec, span) * cost.bytes_per_weight)
+    """Bytes a span's weights take on disk and in memory; tied ones of a span are counted once."""
+    return round(sum(_tensor_bytes(source, cost) for source in span_tensors(spec, span)))
 
 
 def kv_bytes(spec: ModelSpec, span: Span, tokens: int, cost: Cost) -> int:

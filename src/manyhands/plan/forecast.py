@@ -1,22 +1,38 @@
 """What a swarm would do with a model, before anything is loaded: three predictions and why.
 
-One answer's speed over the placement that `plan/placement` finds; a prompt's over the same; and the
-total of many answers at once, over whole copies or over the stages, whichever gives more. Knows
-nothing of measuring, of names or of how it is told.
+One answer's speed and its first token over the placement that `plan/placement` finds; the total of
+many answers at once over the routes of `plan/throughput`. Knows nothing of measuring, of names or
+of how it is told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import ceil
 
 from manyhands.domain.ids import PeerId
 from manyhands.domain.model_spec import ModelSpec
+from manyhands.domain.span import Span
 from manyhands.domain.swarm import Swarm
 from manyhands.errors import ResourceError
-from manyhands.plan.cost import Cost, hidden_bytes, link_between, link_s, memory_bytes, span_s
-from manyhands.plan.placement import Placement, place
+from manyhands.plan.cost import (
+    Cost,
+    answer_bytes,
+    hidden_bytes,
+    link_between,
+    link_s,
+    memory_bytes,
+    prompt_bytes,
+    span_s,
+)
+from manyhands.plan.placement import ANYWHERE, Placement, place
+from manyhands.plan.tensor_split import TensorSplit, tensor_split
+from manyhands.plan.throughput import Throughput, throughput
+
+PROMPT_TOKENS = 512
+"""The first token is predicted behind a prompt so long, or of half the context if that is less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,64 +40,94 @@ class Forecast:
     """Predicted tokens a second of a model on a swarm.
 
     `answer_tok_s` is one session's decoding, `prompt_tok_s` the tokens of a prompt taken in,
-    `total_tok_s` all sessions' decoding when there are enough of them. `copies` are the peers that
-    would each hold all of it, where that gives the most in total; else one row of stages does.
-    `alone_tok_s` is what the best single device would do, None where none holds it.
+    `first_token_s` the wait behind a prompt of `prompt_tokens`, `many` what all sessions get when
+    there are enough of them. `alone_tok_s` is what the best single device would do, None where none
+    holds it. `split` cuts every matrix, where that would be quicker: nothing here runs it.
     """
 
     placement: Placement
     answer_tok_s: float
     prompt_tok_s: float
-    total_tok_s: float
-    copies: tuple[PeerId, ...]
+    prompt_tokens: int
+    first_token_s: float
+    many: Throughput
     alone_tok_s: float | None
+    split: TensorSplit | None
     needed_bytes: int
+
+    @property
+    def total_tok_s(self) -> float:
+        """Of all sessions together."""
+        return self.many.total_tok_s
 
 
 def forecast(
-    swarm: Swarm, spec: ModelSpec, owner: PeerId, cost: Cost, *, tokens: int, chunk: int = 128
+    swarm: Swarm,
+    spec: ModelSpec,
+    owner: PeerId,
+    cost: Cost,
+    *,
+    tokens: int,
+    chunk: int = 128,
+    within: Mapping[PeerId, Span] = ANYWHERE,
 ) -> Forecast:
     """Predict; `tokens` is what memory is planned for, `chunk` how many of a prompt go together.
 
+    A peer in `within` computes nothing outside its span there.
+
     Raises ResourceError when the model fits nowhere, saying how much is missing.
     """
-    placed = place(swarm, spec, owner, cost, tokens=tokens)
-    alone = _alone(swarm, spec, owner, cost, tokens)
-    copies = tuple(peer for peer, _ in alone)
-    total_of_copies = sum(1 / step_s for _, step_s in alone)
-    total_of_stages = 1 / max(placed.stage_s)
-    best_alone_s = min((step_s for _, step_s in alone), default=None)
+    placed = place(swarm, spec, owner, cost, tokens=tokens, within=within)
+    many = throughput(swarm, spec, owner, cost, tokens=tokens, within=within)
+    split = tensor_split(swarm, spec, owner, cost, tokens=tokens)
+    prompt = max(1, min(PROMPT_TOKENS, tokens // 2))
+    reading = replace(cost, tokens=min(chunk, prompt), context=prompt // 2)
+    stages_s = _stages_s(swarm, spec, placed, reading)
+    hops_s = _hops_s(swarm, spec, owner, placed, reading)
+    slowest_s = max(*stages_s, *hops_s[1:-1], 0.0)
+    chunks = ceil(prompt / reading.tokens)
     return Forecast(
         placement=placed,
         answer_tok_s=1 / placed.step_s,
-        prompt_tok_s=_prompt_tok_s(swarm, spec, placed, replace(cost, tokens=chunk)),
-        total_tok_s=max(total_of_copies, total_of_stages),
-        copies=copies if total_of_copies > total_of_stages else (),
-        alone_tok_s=None if best_alone_s is None else 1 / best_alone_s,
+        prompt_tok_s=reading.tokens / slowest_s,
+        prompt_tokens=prompt,
+        first_token_s=sum(stages_s) + sum(hops_s) + (chunks - 1) * slowest_s,
+        many=many,
+        alone_tok_s=_alone_tok_s(swarm, spec, owner, cost, tokens),
+        split=split if split is not None and split.step_s < placed.step_s else None,
         needed_bytes=memory_bytes(spec, spec.span, tokens, cost),
     )
 
 
-def _alone(
+def _alone_tok_s(
     swarm: Swarm, spec: ModelSpec, owner: PeerId, cost: Cost, tokens: int
-) -> Sequence[tuple[PeerId, float]]:
-    """Who could hold all of it, and the seconds of a step there."""
+) -> float | None:
+    """One answer on the best of the devices that could hold all of it."""
     found = []
     for peer in sorted(swarm.peers):
         try:
-            step_s = place(swarm, spec, owner, cost, tokens=tokens, peers=(peer,)).step_s
+            found.append(1 / place(swarm, spec, owner, cost, tokens=tokens, peers=(peer,)).step_s)
         except ResourceError:
             continue
-        found.append((peer, step_s))
-    return found
+    return max(found, default=None)
 
 
-def _prompt_tok_s(swarm: Swarm, spec: ModelSpec, placed: Placement, cost: Cost) -> float:
-    """Chunks follow each other, so the slowest stage or link decides."""
-    stages = placed.route.stages
-    stage_s = [span_s(spec, stage.span, swarm.peers[stage.peer].device, cost) for stage in stages]
-    hops_s = [
-        link_s(link_between(swarm, before.peer, after.peer, cost), hidden_bytes(spec, cost))
-        for before, after in pairwise(stages)
+def _stages_s(swarm: Swarm, spec: ModelSpec, placed: Placement, cost: Cost) -> list[float]:
+    """Seconds of one chunk at each stage."""
+    return [
+        span_s(spec, stage.span, swarm.peers[stage.peer].device, cost)
+        for stage in placed.route.stages
     ]
-    return cost.tokens / max(*stage_s, *hops_s, 0.0)
+
+
+def _hops_s(
+    swarm: Swarm, spec: ModelSpec, owner: PeerId, placed: Placement, cost: Cost
+) -> list[float]:
+    """Seconds of one chunk on each link, from the owner round to it."""
+    ends = (owner, *(stage.peer for stage in placed.route.stages), owner)
+    inner = [hidden_bytes(spec, cost)] * (len(placed.route) - 1)
+    sizes = (prompt_bytes(cost), *inner, answer_bytes())
+    return [
+        link_s(link_between(swarm, source, target, cost), size)
+        for (source, target), size in zip(pairwise(ends), sizes, strict=True)
+    ]

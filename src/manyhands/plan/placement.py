@@ -2,17 +2,19 @@
 
 Minimises the predicted seconds of one step round the ring, so a device that would make the answer
 slower is left out. Knows nothing of what is loaded already, of sessions, or of queues, which pass
-while a placement stays. The search itself is in `plan/cuts`.
+while a placement stays. The search itself is in `plan/orders`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from math import inf, isfinite
+from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from manyhands.domain.ids import PeerId, short
 from manyhands.domain.model_spec import ModelSpec
@@ -33,7 +35,10 @@ from manyhands.plan.cost import (
     span_s,
     work_s,
 )
-from manyhands.plan.cuts import Pipeline, Tables, cut, search
+from manyhands.plan.cuts import Pipeline, Tables, cut
+from manyhands.plan.orders import search
+
+ANYWHERE: Mapping[PeerId, Span] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,21 +86,19 @@ def place(
     *,
     tokens: int,
     peers: Iterable[PeerId] | None = None,
+    within: Mapping[PeerId, Span] = ANYWHERE,
 ) -> Placement:
     """The placement over `peers` (all of the swarm by default) whose steps come round quickest.
 
-    Every stage's weights and key/value memory for `tokens` tokens (of all sessions together) stay
-    within MEMORY_SHARE of its device. Of equally quick ones the one with fewer devices is
-    taken. Raises ResourceError when no placement fits.
+    A stage of a peer in `within` stays within its span there. Every stage's weights and key/value
+    memory for `tokens` tokens (of all sessions together) stay within MEMORY_SHARE of its device. Of
+    equally quick ones the one with fewer devices is taken. Raises ResourceError when no placement
+    fits.
     """
-    names = tuple(
-        name
-        for name in sorted(swarm.peers if peers is None else set(peers))
-        if isfinite(span_s(spec, spec.span, swarm.peers[name].device, cost))
-    )
+    names = computing(swarm, spec, cost, peers)
     if not names:
         raise ResourceError("no device that computes is there to place the model on; add a peer")
-    tables = _tables(swarm, spec, owner, cost, tokens, names)
+    tables = tabulate(swarm, spec, owner, cost, tokens, names, within)
     best, together = search(tables)
     if not best.cuts:
         raise ResourceError(_shortage(swarm, spec, cost, tokens, names))
@@ -107,7 +110,7 @@ def place(
         route=Route(stages),
         step_s=best.step_s,
         stage_s=tuple(
-            float(tables.done_s[place][last] - tables.done_s[place][first])
+            float(tables.done_s[place, last] - tables.done_s[place, first])
             for place, (first, last) in zip(best.order, pairwise(best.cuts), strict=True)
         ),
         left_out=tuple(name for place, name in enumerate(names) if place not in best.order),
@@ -132,14 +135,27 @@ def _instead(
     return tuple(options)
 
 
-def _tables(
+def computing(
+    swarm: Swarm, spec: ModelSpec, cost: Cost, peers: Iterable[PeerId] | None = None
+) -> tuple[PeerId, ...]:
+    """Of `peers` (all by default) those that come to an end with a model's step, by id."""
+    return tuple(
+        name
+        for name in sorted(swarm.peers if peers is None else set(peers))
+        if isfinite(span_s(spec, spec.span, swarm.peers[name].device, cost))
+    )
+
+
+def tabulate(
     swarm: Swarm,
     spec: ModelSpec,
     owner: PeerId,
     cost: Cost,
     tokens: int,
     names: tuple[PeerId, ...],
+    within: Mapping[PeerId, Span] = ANYWHERE,
 ) -> Tables:
+    """Models, memory and links as seconds; devices are places in `names`."""
     count = len(spec.layers)
     work = [layer_work(layer, cost) for layer in spec.layers]
     sizes = [memory_bytes(spec, Span(n, n + 1), tokens, cost) for n in range(count)]
@@ -154,7 +170,7 @@ def _tables(
         first = np.searchsorted(below, below - limit)
         if whole <= limit:  # a tied head beside its embedding is held once
             first[count] = 0
-        earliest.append(first)
+        earliest.append(_bounded(first, within[name]) if name in within else first)
 
     def hop(source: PeerId, target: PeerId, size_bytes: int) -> float:
         if source != target and (source, target) in swarm.broken:
@@ -163,12 +179,19 @@ def _tables(
 
     hidden = hidden_bytes(spec, cost)
     return Tables(
-        done_s=tuple(done_s),
-        earliest=tuple(earliest),
-        enter_s=tuple(hop(owner, name, prompt_bytes(cost)) for name in names),
-        leave_s=tuple(hop(name, owner, answer_bytes()) for name in names),
-        hop_s=tuple(tuple(hop(source, name, hidden) for name in names) for source in names),
+        done_s=np.stack(done_s),
+        earliest=np.stack(earliest),
+        enter_s=np.array([hop(owner, name, prompt_bytes(cost)) for name in names]),
+        leave_s=np.array([hop(name, owner, answer_bytes()) for name in names]),
+        hop_s=np.array([[hop(source, name, hidden) for name in names] for source in names]),
     )
+
+
+def _bounded(first: NDArray[np.intp], span: Span) -> NDArray[np.intp]:
+    """`earliest` of a device whose stage must lie within a span."""
+    ends = np.arange(len(first))
+    is_inside = (ends > span.first) & (ends <= span.last)
+    return np.where(is_inside, np.maximum(first, span.first), ends)
 
 
 def _shortage(

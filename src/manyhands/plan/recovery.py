@@ -13,7 +13,7 @@ from manyhands.domain.ids import ModelId, PeerId
 from manyhands.domain.model_spec import ModelSpec
 from manyhands.domain.profile import Profile
 from manyhands.domain.span import Span
-from manyhands.domain.swarm import Swarm
+from manyhands.domain.swarm import HoldingState, Swarm
 from manyhands.domain.work import Route, Stage
 from manyhands.plan.cost import Cost, layer_work, load_s, work_s
 from manyhands.plan.routing import (
@@ -117,6 +117,29 @@ def stand_ins(
     return last_resort[1] if last_resort is not None else None
 
 
+def leaving(swarm: Swarm, model: ModelId, peer: PeerId, span: Span) -> Span | None:
+    """The span that a peer wants to let go of and that covers `span`, or None."""
+    record = swarm.peers.get(peer)
+    held = record.holdings if record is not None else ()
+    spans = (h.span for h in held if h.model == model and h.state == "draining")
+    return next((own for own in spans if own.covers(span)), None)
+
+
+def moved(
+    swarm: Swarm,
+    spec: ModelSpec,
+    facts: Facts,
+    cost: Cost,
+    stages: frozenset[int],
+    *,
+    lost: frozenset[PeerId],
+    broken: frozenset[Ends],
+) -> Route | None:
+    """The session's route with these stages stood in for by what is ready; None when none is."""
+    found = _with_replaced(swarm, spec, facts, cost, stages, lost, broken, READY)
+    return None if found is None else found[1]
+
+
 def replays(lengths: Sequence[int], position: int) -> tuple[ReplaySpan, ...]:
     """What must be replayed so that every stage holds `position` tokens.
 
@@ -185,8 +208,12 @@ def _with_replaced(
     gone: frozenset[int],
     lost: frozenset[PeerId],
     broken: frozenset[Ends],
+    states: frozenset[HoldingState] = LOADABLE,
 ) -> tuple[float, Route] | None:
-    """The best route that keeps every stage but those in `gone`, and its seconds."""
+    """The best route that keeps every stage but those in `gone`, and its seconds.
+
+    In their place only what is in one of `states` may stand.
+    """
     kept = [stage for number, stage in enumerate(facts.route.stages) if number not in gone]
     keeper = {layer: s.peer for s in kept for layer in range(s.span.first, s.span.last)}
     kernels_s = _kernels_extra(swarm, facts.profile)
@@ -195,6 +222,8 @@ def _with_replaced(
     def extra_s(peer: PeerId, layer: int) -> float | None:
         if layer in keeper:
             return 0.0 if keeper[layer] == peer else None
+        if peer not in holders(swarm, facts.model, layer, states):
+            return None
         other = kernels_s(peer, layer)
         if other is None:
             return None
@@ -214,7 +243,7 @@ def _with_replaced(
         exclude_links=broken,
         extra_s=extra_s,
         need=lambda peer, layer: 0 if layer in keeper else full(peer, layer),
-        states=LOADABLE,
+        states=states | {"draining"},  # stages that stay may be at a peer that lets go of them
     )
     if found is None:
         return None

@@ -14,6 +14,7 @@ from manyhands.domain.swarm import Swarm
 from manyhands.errors import ResourceError
 from manyhands.plan.cost import Cost, fits
 from manyhands.plan.placement import place
+from manyhands.plan.taken import left_for
 
 
 def held_layers(
@@ -61,9 +62,11 @@ def stage_of(
     """The stage of `me`, a peer of the swarm, in the quickest placement for `owner`.
 
     None where it would have none, where nothing fits, or where others hold too little of the rest.
+    What devices have given to other models is left to them.
     """
     try:
-        route = place(swarm, spec, owner, cost, tokens=tokens).route
+        left = left_for(swarm, model, spec, cost)
+        route = place(left, spec, owner, cost, tokens=tokens).route
     except ResourceError:
         return None
     mine = next((stage.span for stage in route.stages if stage.peer == me), None)

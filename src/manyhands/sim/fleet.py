@@ -23,6 +23,7 @@ from manyhands.net.memory import MemoryNetwork, Path
 from manyhands.node.app import Node, Outside
 from manyhands.node.memories import Key
 from manyhands.node.model import Model
+from manyhands.node.mover import Followed
 from manyhands.node.rules import ALL_RULES, Rules
 from manyhands.node.stage import StageMemory
 from manyhands.sim.virtual_loop import VirtualCompute
@@ -35,12 +36,18 @@ DEVICE = Device(
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One peer of a fleet: the spans it begins with, its speed, its kernel set if another."""
+    """One peer of a fleet: the spans it begins with, its speed, its kernel set if another.
+
+    `moves`: its layers may be moved where the fleet is planned. `is_late`: it comes by `arrive`.
+    """
 
     spans: tuple[Span, ...] = ()
     can_load: bool = True
     speed: float = 1.0
     kernels: str = ""
+    memory_bytes: int = DEVICE.memory_bytes
+    moves: bool = False
+    is_late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +59,10 @@ class Saved:
 
 
 class Fleet:
-    """`members[0]` is usually the owner. Use within `run_virtual`, inside `async with`."""
+    """`members[0]` is usually the owner. Use within `run_virtual`, inside `async with`.
+
+    With `planned_tokens` the model is placed anew where that pays; member `founder` decides.
+    """
 
     def __init__(
         self,
@@ -63,6 +73,8 @@ class Fleet:
         settings: Settings | None = None,
         rules: Rules = ALL_RULES,
         path: Path | None = None,
+        planned_tokens: int = 0,
+        founder: int = 0,
     ) -> None:
         self.model, self.members = model, tuple(members)
         self.settings = settings or Settings()
@@ -72,6 +84,8 @@ class Fleet:
         self.nodes: list[Node] = []
         self.taps: list[Callable[[PeerId, PeerId, bytes], None]] = []
         self._rules = rules
+        self._planned_tokens, self._founder = planned_tokens, founder
+        self._computes: dict[int, VirtualCompute] = {}
         self._keys = [KeyPair.from_seed(self.chance.randbytes(32)) for _ in members]
         self._tasks = asyncio.TaskGroup()
         self._running: dict[int, asyncio.Task[None]] = {}
@@ -81,8 +95,9 @@ class Fleet:
     async def __aenter__(self) -> Fleet:
         await self._tasks.__aenter__()
         self.nodes = [self._node(number) for number in range(len(self.members))]
-        for number in range(len(self.members)):
-            await self._start(number)
+        for number, member in enumerate(self.members):
+            if not member.is_late:
+                await self._start(number)
         for number, member in enumerate(self.members):
             for span in member.spans:
                 await self.nodes[number].hold(self.model, span)
@@ -113,6 +128,16 @@ class Fleet:
         task = self._running.pop(number, None)
         if task is not None:
             task.cancel()
+
+    async def arrive(self, number: int) -> None:
+        """A late member comes, and holds its spans."""
+        await self._start(number)
+        for span in self.members[number].spans:
+            await self.nodes[number].hold(self.model, span)
+
+    def slow(self, number: int, factor: float) -> None:
+        """From now on a member's steps take `factor` times as long."""
+        self._computes[number].speed /= factor
 
     def is_alive(self, number: int) -> bool:
         """False after `kill` until `restart`."""
@@ -153,18 +178,19 @@ class Fleet:
         stored = (self.model.spec.span,) if member.can_load else member.spans
         own = replace(self.model.profile, kernels=member.kernels or self.model.profile.kernels)
         model = replace(self.model, profile=own, load=load, stored=stored)
-        models = [model] if stored else []
+        models = [model] if stored or self._planned_tokens else []
+        compute = self._computes[number] = VirtualCompute(member.speed)
         loop = asyncio.get_running_loop()
         outside = Outside(
             keys=keys,
             transport=self.network.transport(keys.peer),
-            compute=VirtualCompute(member.speed),
+            compute=compute,
             loading=VirtualCompute(member.speed),
             disk=VirtualCompute(),
             clock=loop.time,
             wall_clock=loop.time,
             chance=random.Random(self.chance.getrandbits(64)),
-            device=DEVICE,
+            device=replace(DEVICE, memory_bytes=member.memory_bytes),
         )
         return Node(outside, models, self.settings, self._rules)
 
@@ -172,13 +198,18 @@ class Fleet:
         node = self.nodes[number]
         self._running[number] = self._tasks.create_task(node.run())
         await node.started()
+        if self._planned_tokens:
+            moves, founder = self.members[number].moves, self.peer(self._founder)
+            node.follow(Followed(self.model.id, founder, self._planned_tokens, moves))
         for other in range(len(self.members)):
             if other < number and other in self._running:
                 node.directory.join(self.peer(other), f"memory:{self.peer(other)}")
 
     async def _until_known(self) -> None:
         """Until everybody knows what everybody holds. Raises DeadlinePassed for who does not."""
-        holding = {self.peer(n): n for n, member in enumerate(self.members) if member.spans}
+        holding = {
+            self.peer(n): n for n, one in enumerate(self.members) if one.spans and not one.is_late
+        }
 
         def unknown(node: Node) -> list[int]:
             known = node.directory.swarm.peers
@@ -188,7 +219,7 @@ class Fleet:
         limit_s = self.settings.load_deadline_s
         try:
             async with asyncio.timeout(limit_s):
-                for node in self.nodes:
+                for node in (self.nodes[number] for number in sorted(self._running)):
                     while unknown(node):
                         await node.directory.changed()
         except TimeoutError:

@@ -1,13 +1,13 @@
 """A model folder on disk: what model it is, and which byte range of which file holds which tensor.
 
-Reads `config.json` and safetensors headers when opened, afterwards only the bytes asked for; no
-file stays open in between. Knows nothing of engines, devices or where the folder came from.
+Reads `config.json` and safetensors headers when opened, afterwards only the bytes asked for. A file
+of our own layout is shown where it lies (mapped), not copied; no other stays open in between. Knows
+nothing of engines, devices or where the folder came from.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping
 from itertools import takewhile
 from pathlib import Path
@@ -28,6 +28,7 @@ from manyhands.store.safetensors_header import Place
 from manyhands.store.sentence_form import SentenceForm, applied, read_sentence_form
 from manyhands.store.stacked_experts import unstacked
 from manyhands.store.stored_checks import check_dtype, check_shape
+from manyhands.store.weight_bytes import WeightBytes
 from manyhands.store.weight_files import find_tensors, model_folder
 
 PAGE_BYTES = 4096
@@ -84,8 +85,7 @@ class Checkpoint:
             self.spec = applied(self.spec, self.sentence_form)
         self.bytes_read = 0
         self._places = places = unstacked(self.spec, _as_with_head(places, self.spec))
-        # a span may be loaded long after: other weights by then would speak another text
-        self._stamps = {file: _stamp(file) for file in {place.file for place in places.values()}}
+        self._files = WeightBytes({place.file for place in places.values()})
 
     @classmethod
     def open(cls, folder: Path | str, otherwise: SpecOf | None = None) -> Checkpoint:
@@ -156,7 +156,9 @@ class Checkpoint:
         return is_mask or name.endswith(_HARMLESS)
 
     def read(self, source: TensorSource) -> StoredTensor:
-        """One tensor in a fresh read-only buffer: exactly its bytes are read, of `rows` only those.
+        """One tensor in a read-only buffer: exactly its bytes are read, of `rows` only those.
+
+        Of our own layout the buffer is the file itself.
 
         Raises CheckpointError (missing, of another shape, file changed), NotServed for a layout of
         several tensors: ask for each of its `stored_parts`.
@@ -168,7 +170,7 @@ class Checkpoint:
         place = self._place(source.names[0])
         check_shape(source, source.names[0], place)
         if source.layout != "rows":
-            return StoredTensor(place.dtype, place.shape, self._bytes(place, 0, None))
+            return StoredTensor(place.dtype, place.shape, self._bytes(place, 0, None, is_kept=True))
         return StoredTensor(place.dtype, source.shape, self._rows(place, source))
 
     def _rows(self, place: Place, source: TensorSource) -> memoryview:
@@ -176,7 +178,7 @@ class Checkpoint:
         row_bytes = (place.last - place.first) // max(1, place.shape[0])
         first, last, of = (row_bytes * rows for rows in (source.first, source.last, source.of))
         if source.runs == 1:
-            return self._bytes(place, first, last)
+            return self._bytes(place, first, last, is_kept=True)
         taken = np.empty((source.runs, last - first), np.uint8)
         for run in range(source.runs):
             taken[run] = np.frombuffer(
@@ -325,31 +327,19 @@ class Checkpoint:
             )
         return place
 
-    def _bytes(self, place: Place, first: int, last: int | None) -> memoryview:
+    def _bytes(
+        self, place: Place, first: int, last: int | None, *, is_kept: bool = False
+    ) -> memoryview:
         """Bytes [first, last) of a tensor; every read of weights goes through here."""
         last = place.last - place.first if last is None else last
         here, at = self.fetched, place.first + first
         if here is not None and not here.holds(place.file.name, at, place.first + last):
             raise CheckpointError(f"{place.file}: bytes from {at} on are not fetched yet")
-        buffer = np.empty(last - first, np.uint8).data
-        filled = 0
-        try:
-            with place.file.open("rb", buffering=0) as stream:
-                if here is None and _stamp(stream.fileno()) != self._stamps[place.file]:
-                    raise CheckpointError(
-                        f"{place.file} was changed after it was opened; start again to use it as "
-                        "it is now"
-                    )
-                stream.seek(place.first + first)
-                while filled < len(buffer):
-                    got = stream.readinto(buffer[filled:])
-                    if not got:
-                        raise CheckpointError(f"{place.file} ends too early; download it again")
-                    filled += got
-        except OSError as error:
-            raise CheckpointError(f"{place.file} cannot be read: {error.strerror}") from error
-        self.bytes_read += filled
-        return buffer.toreadonly()
+        found = self._files.read(
+            place.file, at, place.first + last, is_kept=is_kept, is_growing=here is not None
+        )
+        self.bytes_read += last - first
+        return found
 
 
 def _spec(config: dict[str, Any], places: dict[str, Place], otherwise: SpecOf | None) -> ModelSpec:
@@ -385,15 +375,6 @@ def _sampled(size: int, every: int) -> Iterator[tuple[int, int]]:
         yield first, min(first + piece, size)
     if every > PAGE_BYTES:
         yield max(0, size - PAGE_BYTES), size
-
-
-def _stamp(file: Path | int) -> tuple[int, int, int]:
-    """What changes when somebody writes a file anew."""
-    try:
-        told = os.stat(file)
-    except OSError as error:
-        raise CheckpointError(f"{file} cannot be read: {error.strerror}") from error
-    return told.st_mtime_ns, told.st_size, told.st_ino
 
 
 def _parts(name: str) -> list[str]:

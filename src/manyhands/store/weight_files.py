@@ -1,4 +1,6 @@
-"""Finds a model folder's safetensors files, one or several with an index, and their tensors.
+"""Finds a model folder's safetensors files and their tensors: one, several with an index, or ours.
+
+Ours are a file a layer, its tensors named within the layer: layers alike may be one file, linked.
 
 Refuses what is no such folder, and other formats, with what to do about it. Knows nothing of what
 the tensors mean.
@@ -18,6 +20,8 @@ SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 UNFINISHED = "conversion-not-finished.json"
 """Stands in a folder while `weight_writer` fills it."""
+
+_LAYER = re.compile(r"layer-(\d{5})\.safetensors")
 
 MOST_INDEX_BYTES = 64 * 2**20
 
@@ -76,6 +80,16 @@ def _of_the_hub(path: str) -> str:
     )
 
 
+def layer_file(layer: int) -> str:
+    """The file of our own layout that a layer's tensors lie in."""
+    return f"layer-{layer:05d}.safetensors"
+
+
+def is_own(file: Path) -> bool:
+    """True for a file of our own layout."""
+    return _LAYER.fullmatch(file.name) is not None
+
+
 def find_tensors(folder: Path) -> dict[str, Place]:
     """Where each tensor of the folder lies; reads headers only.
 
@@ -90,7 +104,20 @@ def find_tensors(folder: Path) -> dict[str, Place]:
         return read_header(_regular(folder / SINGLE))
     if (folder / INDEX).exists():
         return _from_index(folder)
+    if (folder / layer_file(0)).exists():
+        return _from_layers(folder)
     raise CheckpointError(_other_format(folder))
+
+
+def _from_layers(folder: Path) -> dict[str, Place]:
+    """Tensors of our own layout: `q` in the file of layer 3 is `3.q`."""
+    places: dict[str, Place] = {}
+    for file in sorted(folder.iterdir()):
+        named = _LAYER.fullmatch(file.name)
+        if named is not None:
+            found = read_header(_regular(file))
+            places.update({f"{int(named[1])}.{name}": place for name, place in found.items()})
+    return places
 
 
 def _from_index(folder: Path) -> dict[str, Place]:

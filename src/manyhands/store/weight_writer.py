@@ -1,7 +1,7 @@
 """Writes a folder of weights that is whole or not there: beside its place first, then renamed.
 
-Weights are safetensors files of bounded size with an index; what is written is forced to the disk
-before the folder gets its name. Knows nothing of what tensors mean.
+Weights are safetensors files, a layer each; what is written is forced to the disk before the folder
+gets its name. Knows nothing of what tensors mean.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,8 @@ import psutil
 from manyhands.domain.tensor_frame import DTYPE_BYTES
 from manyhands.errors import CheckpointError, ResourceError
 from manyhands.store.json_file import read_object
-from manyhands.store.weight_files import INDEX, SINGLE, UNFINISHED
+from manyhands.store.weight_files import UNFINISHED
 
-MOST_FILE_BYTES = 4 * 10**9
 _BEGINS = ".unfinished-"
 
 
@@ -75,22 +74,22 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 
 def write_weights(
-    folder: Path, plan: Sequence[Planned], tensors: Iterable[Iterable[memoryview]]
+    folder: Path, plan: Mapping[str, Sequence[Planned]], tensors: Iterable[Iterable[memoryview]]
 ) -> None:
-    """Write planned tensors, each the bytes that `tensors` gives for it, one behind the other.
+    """Write the planned tensors of each file, each the bytes that `tensors` gives for it, in order.
 
     `tensors` is asked for one tensor at a time, and that for one piece of its bytes at a time.
     Raises ResourceError when the disk is too small.
     """
-    files = _files(plan)
-    free, due = shutil.disk_usage(folder).free, sum(tensor.size_bytes for tensor in plan)
+    free = shutil.disk_usage(folder).free
+    due = sum(tensor.size_bytes for some in plan.values() for tensor in some)
     if due > free:
         raise ResourceError(
             f"{folder.parent} has {free / 1e6:,.0f} MB free, the weights take {due / 1e6:,.0f} MB; "
             "free some, or name another disk"
         )
     given = iter(tensors)
-    for name, some in files.items():
+    for name, some in plan.items():
         with (folder / name).open("wb") as stream:
             stream.write(_header(some))
             for planned in some:
@@ -100,30 +99,10 @@ def write_weights(
                     raise CheckpointError(
                         f"tensor {planned.name!r} came with {size} bytes, not {planned.size_bytes}"
                     )
-    if list(files) != [SINGLE]:
-        named = {tensor.name: name for name, some in files.items() for tensor in some}
-        index = {"metadata": {"total_size": due}, "weight_map": named}
-        (folder / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
-
-
-def _files(plan: Sequence[Planned]) -> dict[str, list[Planned]]:
-    groups: list[list[Planned]] = [[]]
-    size = 0
-    for tensor in plan:
-        if groups[-1] and size + tensor.size_bytes > MOST_FILE_BYTES:
-            groups.append([])
-            size = 0
-        groups[-1].append(tensor)
-        size += tensor.size_bytes
-    if len(groups) == 1:
-        return {SINGLE: groups[0]}
-    return {
-        f"model-{number:05d}-of-{len(groups):05d}.safetensors": group
-        for number, group in enumerate(groups, 1)
-    }
 
 
 def _header(tensors: Sequence[Planned]) -> bytes:
+    """With spaces behind it, so that the data begins where vectors may be loaded."""
     table: dict[str, Any] = {"__metadata__": {"format": "manyhands"}}
     first = 0
     for tensor in tensors:

@@ -58,6 +58,8 @@ class Kind(IntEnum):
     ASK_BLOCK = 67
     BLOCK = 68
     NOT_GIVEN = 69
+    ASK_MOVE = 72
+    NOT_MOVED = 73
 
 
 class Cap(NamedTuple):

@@ -17,6 +17,7 @@ from manyhands.domain.messages import (
     Ack,
     Announce,
     AskBlock,
+    AskMove,
     AskPieces,
     Beat,
     Block,
@@ -28,6 +29,7 @@ from manyhands.domain.messages import (
     ManifestTold,
     Message,
     NotGiven,
+    NotMoved,
     PiecesHad,
     Probe,
     Probed,
@@ -72,6 +74,8 @@ KINDS: Mapping[type, Kind] = MappingProxyType(
         AskBlock: Kind.ASK_BLOCK,
         Block: Kind.BLOCK,
         NotGiven: Kind.NOT_GIVEN,
+        AskMove: Kind.ASK_MOVE,
+        NotMoved: Kind.NOT_MOVED,
     }
 )
 """Message class -> kind, one to one."""

@@ -6,7 +6,7 @@ import { byId, count, element, layers, span } from "/web/elements.js";
 const GONE_FOR_MS = 8000; // a peer that went away stays on the map this long
 const MOST_EVENTS = 60;
 const STATES = ["stored", "draining", "fetching", "ready"]; // later ones are drawn over earlier ones
-const ADJECTIVE = { ready: "loaded", fetching: "loading", draining: "leaving", stored: "on disk" };
+const ADJECTIVE = { ready: "loaded", fetching: "loading", draining: "held back", stored: "on disk" };
 
 let shown = null; // the snapshot on the page
 const gone = new Map(); // peer id -> the peer as it was
@@ -53,6 +53,8 @@ function tellDifference(before, now) {
   for (const peer of now.peers) {
     const was = old.get(peer.id);
     if (!was) tell(`${peer.short} joined`, "good");
+    else if (peer.paused && peer.paused !== was.paused) tell(`${peer.short}: ${peer.paused}`);
+    else if (was.paused && !peer.paused) tell(`${peer.short} gives again`, "good");
     gone.delete(peer.id);
     const had = new Set((was?.holdings ?? []).map(key));
     for (const holding of peer.holdings) {
@@ -128,9 +130,11 @@ function row(peer, model) {
   const title = element("p", { className: "name", title: peer.id }, element("code", {}, peer.short));
   if (peer.is_me) title.append(element("span", { className: "badge" }, "this peer"));
   if (isGone) title.append(element("span", { className: "badge bad" }, "gone"));
+  else if (peer.paused) title.append(element("span", { className: "badge" }, "gives nothing now"));
   const told = words.length ? `layers ${words.join(", ")}` : "no layers";
   title.append(element("span", { className: "layers" }, told));
-  const about = element("p", { className: "about" }, device(peer));
+  const why = peer.paused ? ` · ${peer.paused}` : "";
+  const about = element("p", { className: "about" }, device(peer) + why);
   const made = element("li", { className: isGone ? "peer gone" : "peer" }, title, bars, about);
   made.style.setProperty("--hue", hue(peer.id));
   return made;

@@ -1,0 +1,1 @@
+"""What is read of the machine around us, and asked of its scheduler; knows nothing of peers."""
