@@ -198,7 +198,9 @@ def _hosts(options: ServeOptions) -> tuple[str, str | None, tuple[str, ...]]:
     hosts = reachable_addresses()
     if not hosts:  # nobody but this machine
         return "127.0.0.1", options.public_host, ()
-    return EVERYWHERE, options.public_host or hosts[0], hosts[1:]
+    if options.public_host:  # neighbours still come by the addresses of this network
+        return EVERYWHERE, options.public_host, hosts
+    return EVERYWHERE, hosts[0], hosts[1:]
 
 
 async def _bound(options: ServeOptions) -> socket.socket:

@@ -2,6 +2,13 @@
 
 Peers that are processes of this machine dial each other by gates: one that listens at `--port` and
 tells others the gate by `--public-port` is reached with the delay, rate and faults asked for here.
+
+    async with Emulator() as network:
+        await network.shape(Shape(latency_s=0.025, rate_bytes_per_s=12.5e6))
+        public_port = await network.gate("ben", 7711)
+        ...                          # hands join DOOR --port 7711 --public-port {public_port}
+        await network.know("ben", process.pid)
+        await network.part("ben")    # and later heal()
 """
 
 from __future__ import annotations
