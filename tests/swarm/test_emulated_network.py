@@ -58,6 +58,7 @@ async def test_a_swarm_answers_over_links_that_are_cut_parted_and_healed(opened,
         await network.shape(APART)
         async with house(tmp_path, opened, thirds, network=network) as made:
             judge, text = Judge(made.model), await text_at(made)
+
             async def cut() -> None:
                 assert await network.cut("peer-1", "peer-2")
 
