@@ -5,8 +5,8 @@
 Link: frames of 256 KiB through TcpTransport, as many on their way as a fetch has, nothing read,
 hashed or written. Fetch: the pieces of a random model's files from the other process's disk, each
 verified and written; its time is taken at the last piece, and once more when all is forced to the
-disk. They take turns, once for each rate that the sending sockets are held to (bytes per second, by
-the kernel's own pacing; 0 is as fast as both processes can on one machine, whose cores they share).
+disk. They take turns, once for each rate of the link between them (bytes per second, emulated in a
+third process; 0 is as fast as both processes can on one machine, whose cores they share).
 Meanwhile a frame of 16 KiB goes to and fro on a connection of its own, as a step would: its round
 trip with and without a fetch beside it. Prints a markdown row a rate.
 """
@@ -34,10 +34,11 @@ from manyhands.domain.manifest import BLOCK_BYTES
 from manyhands.domain.settings import Settings
 from manyhands.errors import PeerLost
 from manyhands.net.tcp import TcpTransport
-from manyhands.net.tcp_connection import TcpConnection
 from manyhands.net.transport import Connection
 from manyhands.node.fetching import WINDOW_BLOCKS
 from manyhands.node.live import Listening, LivePeer
+from manyhands.sim.emulator import Emulator
+from manyhands.sim.shaping import Shape
 from manyhands.store.checkpoint import Checkpoint
 from manyhands.store.fetched import FetchedFolder
 from manyhands.store.pieces import WholeFolder
@@ -45,9 +46,6 @@ from manyhands.trust.certificate import Membership, admit, found
 from manyhands.trust.signature import KeyPair
 from manyhands.wire.frame import Frame, Kind
 from sides import build
-
-SO_MAX_PACING_RATE = 47
-"""Of Linux; Python has no name for it."""
 
 STEP_BYTES, ECHO_EVERY_S = 16 << 10, 0.005
 
@@ -61,8 +59,8 @@ def membership(keys: KeyPair) -> Membership:
     return Membership(keys, admit(SWARM, keys.peer, NOW_S, 3600, 2), SWARM.certificate_pem)
 
 
-def live(keys: KeyPair) -> LivePeer:
-    return LivePeer(membership(keys), (), DEVICE, Settings(), Listening())
+def live(keys: KeyPair, at: Listening | None = None) -> LivePeer:
+    return LivePeer(membership(keys), (), DEVICE, Settings(), at or Listening())
 
 
 async def answer(connection: Connection) -> None:
@@ -76,29 +74,30 @@ async def answer(connection: Connection) -> None:
         return
 
 
-def pace(rate_bytes_per_s: int) -> None:
-    """Hold every connection of this process to a rate, as a network card would."""
-    made = TcpConnection.connection_made
-
-    def connection_made(self: TcpConnection, transport: asyncio.BaseTransport) -> None:
-        made(self, transport)
-        plug = transport.get_extra_info("socket")
-        plug.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, rate_bytes_per_s)
-
-    TcpConnection.connection_made = connection_made  # type: ignore[method-assign]
+async def gates(network: Emulator, count: int) -> list[int]:
+    """Free ports, each with the gate that leads there behind it."""
+    ports = []
+    for number in range(count):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        ports += [port, await network.gate(f"listener {number}", port)]
+    return ports
 
 
-async def serve(folder: Path, rate_bytes_per_s: int) -> None:
-    """Give the folder's pieces, and bare frames, until the parent closes our input."""
-    if rate_bytes_per_s:
-        pace(rate_bytes_per_s)
+async def serve(folder: Path, ports: list[int]) -> None:
+    """Give the folder's pieces, and bare frames, until the parent closes our input.
+
+    `ports` are two to listen at, each with the one by which it is reached.
+    """
+    port, public_port, bare_port, public_bare_port = ports or (0, None, 0, None)
     checkpoint = Checkpoint.open(folder)
     shelf = WholeFolder(checkpoint, checkpoint.identity())
     began = time.perf_counter()
     while not shelf.prepare():
         pass
     hashed_s = time.perf_counter() - began
-    peer, transport = live(GIVER), TcpTransport(membership(ANSWERER))
+    peer = live(GIVER, Listening(port=port, public_port=public_port))
+    transport = TcpTransport(membership(ANSWERER), port=bare_port, public_port=public_bare_port)
     peer.node.seeder.offer(shelf)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(peer.run())
@@ -150,8 +149,18 @@ async def fetch_bytes_per_s(peer: LivePeer, folder: FetchedFolder) -> tuple[floa
 
 
 async def measure(model: Path, scratch: Path, rounds: int, rate_bytes_per_s: int) -> None:
+    async with Emulator() as network:
+        if rate_bytes_per_s:
+            await network.shape(Shape(rate_bytes_per_s=rate_bytes_per_s))
+        ports = await gates(network, 2) if rate_bytes_per_s else []
+        await measure_by(ports, model, scratch, rounds, rate_bytes_per_s)
+
+
+async def measure_by(
+    ports: list[int], model: Path, scratch: Path, rounds: int, rate_bytes_per_s: int
+) -> None:
     child = await asyncio.create_subprocess_exec(
-        sys.executable, __file__, "--serve", str(model), "--rates", str(rate_bytes_per_s),
+        sys.executable, __file__, "--serve", str(model), "--ports", *map(str, ports),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     where = json.loads(await child.stdout.readline())
@@ -229,9 +238,10 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs="+", default=[125e6, 0])
     parser.add_argument("--folder", type=Path, help="where to write; else a temporary folder")
     parser.add_argument("--serve", type=Path, help="be the other process")
+    parser.add_argument("--ports", type=int, nargs="*", help="where that one listens")
     arguments = parser.parse_args()
     if arguments.serve is not None:
-        asyncio.run(serve(arguments.serve, round(arguments.rates[0])))
+        asyncio.run(serve(arguments.serve, arguments.ports))
         return
     with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch:
         model = Path(scratch) / "model"

@@ -15,14 +15,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import os
-import signal
 import statistics
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import transformers
@@ -34,35 +31,13 @@ from manyhands.node.generate import speak
 from manyhands.node.opened import Opened, open_model
 from manyhands.plan.cost import Cost
 from manyhands.plan.routing import route_s
+from manyhands.sim.slowing import slowed
 from processes import SETTINGS, swarm
 from sides import DTYPES, build, machine, words
 
 PROMPT = words(64)
 SETTLED_TOKENS = 120
 """Spoken before the first run: by then drift has been seen."""
-
-SLICE_S = 0.005
-
-
-@contextlib.contextmanager
-def slowed(pid: int) -> Iterator[None]:
-    """Half a core for a process: stopped every other slice of time."""
-    ended = threading.Event()
-
-    def swing() -> None:
-        while not ended.is_set():
-            os.kill(pid, signal.SIGSTOP)
-            time.sleep(SLICE_S)
-            os.kill(pid, signal.SIGCONT)
-            time.sleep(SLICE_S)
-
-    swinging = threading.Thread(target=swing)
-    swinging.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        swinging.join()
 
 
 async def tokens_of(founding: Founding, count: int) -> float:

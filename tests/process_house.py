@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import sys
 import threading
 import time
@@ -37,6 +38,7 @@ from manyhands.node.model import Model
 from manyhands.node.opened import Opened, open_model
 from manyhands.node.owner import Owner
 from manyhands.node.ring import Ring
+from manyhands.sim.emulator import Emulator
 from manyhands.store.home import Home
 from manyhands.trust.invite import read_invite
 
@@ -50,8 +52,10 @@ GREEDY, SAMPLED = Sampling(), Sampling(seed=7, temperature=1.5, top_k=40)
 class ProcessHouse:
     """A founder that only asks, and the processes it started."""
 
-    def __init__(self, founding: Founding, peers: LocalPeers) -> None:
-        self.founding, self.peers = founding, peers
+    def __init__(
+        self, founding: Founding, peers: LocalPeers, network: Emulator | None = None
+    ) -> None:
+        self.founding, self.peers, self.network = founding, peers, network
         self.node, self.model = founding.node, founding.opened.model
 
     @property
@@ -60,11 +64,17 @@ class ProcessHouse:
         return even_cuts(len(self.model.spec.layers), 3)
 
     async def start(self, span: Span | None, *options: str) -> LocalPeer:
-        """One more process; it may not be ready yet."""
-        founding = self.founding
-        return await self.peers.start(
+        """One more process; it may not be ready yet. In a network it is `peer-1` and so on."""
+        founding, name = self.founding, f"peer-{len(self.peers.peers) + 1}"
+        if self.network is not None:
+            port, public_port = await gated(self.network, name)
+            options += ("--port", str(port), "--public-port", str(public_port))
+        peer = await self.peers.start(
             founding.door, founding.founder.invite(), founding.opened.folder, span, *options
         )
+        if self.network is not None:
+            await self.network.know(name, peer.process.pid)
+        return peer
 
     async def settled(self, node: Node | None = None) -> None:
         """Return once all processes that live are ready, and an owner (ours) knows so."""
@@ -107,16 +117,32 @@ async def house(
     spans: Sequence[Span | None] = (),
     *options: str,
     settings: Settings = SETTINGS,
+    network: Emulator | None = None,
 ) -> AsyncIterator[ProcessHouse]:
-    """A swarm with a process for each span, all ready; all ended on the way out."""
+    """A swarm with a process for each span, all ready; all ended on the way out.
+
+    In a `network` all reach each other over its links only; we are `owner` there.
+    """
+    ports = Ports()
+    if network is not None:
+        port, public_port = await gated(network, "owner")
+        ports = Ports(peers=port, public_port=public_port)
+        await network.know("owner", os.getpid())
     with Home(folder / "owner") as home:
-        owner = found_swarm(home, opened, device_here(None), settings, Ports(), holds=False)
+        owner = found_swarm(home, opened, device_here(None), settings, ports, holds=False)
         async with owner as founding, LocalPeers(folder, 3) as peers:
-            made = ProcessHouse(founding, peers)
+            made = ProcessHouse(founding, peers, network)
             for span in spans:
                 await made.start(span, *options)
             await made.settled()
             yield made
+
+
+async def gated(network: Emulator, name: str) -> tuple[int, int]:
+    """A free port of this machine for a peer, and the gate by which others reach it there."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    return port, await network.gate(name, port)
 
 
 @contextlib.asynccontextmanager

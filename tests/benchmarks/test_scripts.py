@@ -24,7 +24,8 @@ SLOW = {
     "replicas": (*ONE_ROUND, "--sessions", "2"),
     "predictions": ("--peers", "1", "--runs", "1", "--tokens", "4"),
     "seventy": ("--blocks", "8", "--peers", "3", "--memory", "2MB", "--runs", "1", "--one"),
-    "pieces": ("--rounds", "1", "--layers", "1", "--rates", "0"),
+    "pieces": ("--rounds", "1", "--layers", "1", "--rates", "125e6", "0"),
+    "network": ("--seconds", "0.6", "--cases", "20:100"),
     "measure": ("--turns", "1", "--rounds", "1", "--models", "443M", "--cases", "torch:bf16"),
 }
 if TELLS_MEMORY:

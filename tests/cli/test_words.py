@@ -10,6 +10,7 @@ from manyhands.cli.words import (
     PLANNED_TOKENS,
     as_size,
     check_fits,
+    check_public_port,
     cost_of,
     device_here,
     engine_for,
@@ -139,6 +140,14 @@ def test_our_own_small_model_runs_in_numpy_unless_something_else_is_asked(tmp_pa
     assert engine_for(ours, "torch") == "torch"
     assert engine_for(ours, "auto", "bf16") == "auto"
     assert engine_for(tmp_path, "auto") == "auto"
+
+
+def test_a_public_port_must_lead_to_a_port_that_is_named():
+    check_public_port(None, None, "--port")
+    check_public_port(4711, 7701, "--port")
+    for unnamed in (None, 0):
+        with pytest.raises(UserError, match="--peers-port"):
+            check_public_port(4711, unnamed, "--peers-port")
 
 
 @pytest.mark.parametrize(

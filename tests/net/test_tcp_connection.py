@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from manyhands.errors import FrameError, PeerLost, UserError
 from manyhands.net import tcp_connection
-from manyhands.net.tcp import TcpTransport, read_address, write_address
+from manyhands.net.tcp import TcpTransport, read_address, read_places, write_address
 from tls_cases import HOUR_S, NOW_S, OTHER_SWARM, member, outdated
 from transport_conformance import ANNA, BEN, KEYS, Answering, drain, frame, said
 
@@ -204,6 +204,23 @@ async def test_a_host_that_is_not_ours_is_the_users_error():
 def test_a_port_that_cannot_be_is_the_users_error(port):
     with pytest.raises(UserError, match=f"port is {port}"):
         TcpTransport(member(ANNAS), port=port)
+
+
+@pytest.mark.parametrize("port", [-1, 0, 65536])
+def test_a_public_port_that_nobody_could_dial_is_the_users_error(port):
+    with pytest.raises(UserError, match=f"public port is {port}"):
+        TcpTransport(member(ANNAS), public_port=port)
+
+
+async def test_a_forwarded_port_is_told_for_the_public_host_and_our_own_for_further_ones():
+    transport = TcpTransport(
+        member(ANNAS), public_host="house.example", public_port=4711, more_hosts=("10.0.0.7",)
+    )
+    places = read_places(await transport.listen(lambda _: None))
+    assert places[0] == ("house.example", 4711)
+    assert places[1][0] == "10.0.0.7"
+    assert places[1][1] not in (0, 4711)
+    await transport.close()
 
 
 @pytest.mark.parametrize("host", ["", "0.0.0.0", "::"])

@@ -212,6 +212,12 @@ async def test_leaving_says_farewell_so_that_the_others_know_at_once(caplog):
             await anna.node.directory.changed()
 
 
+async def test_others_are_told_the_public_port():
+    anna = peer(listening=Listening(public_port=4711))
+    async with running(anna):
+        assert anna.address == "tcp:127.0.0.1:4711"
+
+
 async def test_others_are_told_the_public_name():
     anna = peer(listening=Listening(public_host="anna.local"))
     assert anna.address == ""

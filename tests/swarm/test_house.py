@@ -9,6 +9,10 @@ from terminal import Terminal
 from verbs import Verb, done
 
 import hosts
+from manyhands.sim.shaping import Shape
+
+APART = Shape(0.0005, 125e6)
+"""Hosts of a home: a millisecond to and fro, 1 Gbit/s."""
 
 pytestmark = [
     pytest.mark.slow,
@@ -41,7 +45,10 @@ def answer(host, home) -> str:
 
 
 def test_three_hosts_become_a_swarm_with_nothing_typed_but_the_approval(tmp_path):
-    with hosts.network(3) as ((anna, ben, cleo), _), serving(anna, tmp_path / "anna") as swarm:
+    with (
+        hosts.network(3, APART) as ((anna, ben, cleo), _),
+        serving(anna, tmp_path / "anna") as swarm,
+    ):
         swarm.event("coverage")
         with (
             Verb("join", home=tmp_path / "ben", on=ben.words) as bens,
@@ -67,8 +74,8 @@ def test_three_hosts_become_a_swarm_with_nothing_typed_but_the_approval(tmp_path
 def test_a_founder_in_two_networks_is_found_in_both(tmp_path):
     with (
         hosts.hosts(3) as (anna, ben, cleo),
-        hosts.joined_by([anna, ben], "10.77.1"),
-        hosts.joined_by([anna, cleo], "10.77.2"),
+        hosts.joined_by([anna, ben], "10.77.1", APART),
+        hosts.joined_by([anna, cleo], "10.77.2", APART),
         serving(anna, tmp_path / "anna") as swarm,
     ):
         swarm.event("coverage")
@@ -80,7 +87,7 @@ def test_a_founder_in_two_networks_is_found_in_both(tmp_path):
 
 
 def test_without_multicast_it_is_said_why_and_an_address_or_an_invite_serves(tmp_path):
-    with hosts.network(2) as ((anna, ben), net), serving(anna, tmp_path / "anna") as swarm:
+    with hosts.network(2, APART) as ((anna, ben), net), serving(anna, tmp_path / "anna") as swarm:
         net.drop_multicast()
         invite = swarm.event("ready")["invite"]
         lost = done("join", home=tmp_path / "ben", on=ben.words)
@@ -98,7 +105,7 @@ def test_without_multicast_it_is_said_why_and_an_address_or_an_invite_serves(tmp
 
 def test_two_swarms_in_one_network_are_told_apart(tmp_path):
     with (
-        hosts.network(3) as ((anna, ben, cleo), _),
+        hosts.network(3, APART) as ((anna, ben, cleo), _),
         serving(anna, tmp_path / "anna") as annas,
         serving(ben, tmp_path / "ben") as bens,
     ):
@@ -137,7 +144,7 @@ def examined(host, home, *words) -> dict[str, dict]:
 
 
 def test_the_doctor_says_where_it_breaks(tmp_path):
-    with hosts.network(2) as ((anna, ben), net), serving(anna, tmp_path / "anna") as swarm:
+    with hosts.network(2, APART) as ((anna, ben), net), serving(anna, tmp_path / "anna") as swarm:
         swarm.event("coverage")
         door = f"{anna.addresses[0]}:7702"
         told = examined(ben, tmp_path / "ben")

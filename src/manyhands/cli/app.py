@@ -38,6 +38,7 @@ from manyhands.cli.options import (
     Peers,
     PeersPort,
     PublicHost,
+    PublicPort,
     Spans,
     Threads,
     Url,
@@ -111,6 +112,7 @@ def run_or_serve(
     lan: Lan = True,
     host: Host = None,
     public_host: PublicHost = None,
+    public_port: PublicPort = None,
     peers_port: PeersPort = None,
     door_port: DoorPort = None,
     http_host: HttpHost = "127.0.0.1",
@@ -128,8 +130,8 @@ def run_or_serve(
 
     options = ServeOptions(
         tuple(models or ("storyteller",)), peers, tuple(span or ()), max_memory, engine, dtype,
-        threads, lan, host, public_host, peers_port, door_port, http_host, http_port, api_key,
-        tuple(allow_host or ()), tuple(allow_origin or ()),
+        threads, lan, host, public_host, public_port, peers_port, door_port, http_host, http_port,
+        api_key, tuple(allow_host or ()), tuple(allow_origin or ()),
     )  # fmt: skip
     console = Console(as_json=as_json)
     if context.command.name == "serve":
@@ -163,6 +165,7 @@ def join(
     ] = None,
     public_host: PublicHost = None,
     port: Annotated[int, typer.Option("--port", help="Listen at this port; 0 is any.")] = 0,
+    public_port: PublicPort = None,
     threads: Threads = None,
     when: When = "always",
     idle_after: IdleAfter = "60s",
@@ -188,8 +191,8 @@ def join(
         when, idle_after, idle_from, on_mains, hours, max_cpu, max_upload, low_priority
     )
     options = verb.JoinOptions(
-        address, invite, model, span, max_memory, disk, host, public_host, port, threads,
-        with_parent, limits,
+        address, invite, model, span, max_memory, disk, host, public_host, port, public_port,
+        threads, with_parent, limits,
     )  # fmt: skip
     _run(verb.join(Console(as_json=as_json), options, Settings()), as_json, verbose)
 

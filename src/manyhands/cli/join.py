@@ -16,6 +16,7 @@ from manyhands.cli.words import (
     as_size,
     check_fits,
     check_host,
+    check_public_port,
     cost_of,
     device_here,
     planned_tokens,
@@ -56,6 +57,7 @@ class JoinOptions:
     host: str | None = None
     public_host: str | None = None
     port: int = 0
+    public_port: int | None = None
     threads: int | None = None
     with_parent: bool = False
     limits: LimitOptions = NO_LIMITS
@@ -66,6 +68,7 @@ async def join(console: Console, options: JoinOptions, settings: Settings) -> No
     doors, invite = read_way(options)
     if options.host is not None:
         check_host(options.host, options.public_host)
+    check_public_port(options.public_port, options.port, "--port")
     if options.disk is not None:
         settings = replace(settings, fetched_bytes=read_size(options.disk))
     sparing = Sparing(options.limits, is_child=options.with_parent)
@@ -197,7 +200,12 @@ class _Joining:
             (),
             self._here,
             settings,
-            Listening(options.host or entered.own_host, options.port, options.public_host),
+            Listening(
+                options.host or entered.own_host,
+                options.port,
+                options.public_host,
+                public_port=options.public_port,
+            ),
         )
 
     async def work(self) -> None:

@@ -20,6 +20,9 @@ PublicHost = Annotated[
     str | None,
     typer.Option("--public-host", help="By which name or address others reach --host."),
 ]
+PublicPort = Annotated[
+    int | None, typer.Option("--public-port", help="By which port others reach the one for peers.")
+]
 Threads = Annotated[
     int | None, typer.Option("--threads", help="How many threads compute (torch engine).")
 ]

@@ -30,6 +30,7 @@ from manyhands.cli.words import (
     as_size,
     check_fits,
     check_host,
+    check_public_port,
     cost_of,
     device_here,
     engine_for,
@@ -81,6 +82,7 @@ class ServeOptions:
     lan: bool = True
     host: str | None = None
     public_host: str | None = None
+    public_port: int | None = None
     peers_port: int | None = None
     door_port: int | None = None
     http_host: str = "127.0.0.1"
@@ -209,12 +211,14 @@ def _share(options: ServeOptions, opened: Opened, here: Device, settings: Settin
 def _ports(options: ServeOptions) -> Ports:
     host, public_host, more_hosts = _hosts(options)
     check_host(host, public_host)
+    check_public_port(options.public_port, options.peers_port, "--peers-port")
     return Ports(
         host,
         port_for(host, options.peers_port, PEERS_PORT),
         port_for(host, options.door_port, DOOR_PORT),
         public_host,
         more_hosts,
+        options.public_port,
         is_peers_named=options.peers_port is not None,
         is_door_named=options.door_port is not None,
     )
@@ -227,7 +231,9 @@ def _hosts(options: ServeOptions) -> tuple[str, str | None, tuple[str, ...]]:
     hosts = reachable_addresses()
     if not hosts:  # nobody but this machine
         return "127.0.0.1", options.public_host, ()
-    return EVERYWHERE, options.public_host or hosts[0], hosts[1:]
+    if options.public_host:  # neighbours still come by the addresses of this network
+        return EVERYWHERE, options.public_host, hosts
+    return EVERYWHERE, hosts[0], hosts[1:]
 
 
 async def _bound(options: ServeOptions) -> socket.socket:

@@ -78,6 +78,15 @@ def check_host(host: str, public_host: str | None) -> None:
         )
 
 
+def check_public_port(public_port: int | None, port: int | None, option: str) -> None:
+    """Raise UserError for a public port that leads to nobody knows which; `option` names `port`."""
+    if public_port is not None and not port:
+        raise UserError(
+            f"say with {option} which port of this machine is reached by --public-port "
+            f"{public_port}"
+        )
+
+
 def engine_for(folder: Path, engine: str, dtype: str = "auto") -> str:
     """`engine`, but for the small model of ours: numpy, which starts at once and is as fast."""
     is_ours = folder.resolve() == storyteller_folder().resolve()

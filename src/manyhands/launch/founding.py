@@ -48,6 +48,9 @@ class Ports:
     more_hosts: tuple[str, ...] = ()
     """Further addresses by which others reach this machine."""
 
+    public_port: int | None = None
+    """By which port others reach `peers`, where it is another."""
+
     is_peers_named: bool = True
     is_door_named: bool = True
 
@@ -156,7 +159,7 @@ class Founding:
             (self.opened.model,),
             self.device,
             self.settings,
-            Listening(ports.host, port, ports.public_host, ports.more_hosts),
+            Listening(ports.host, port, ports.public_host, ports.more_hosts, ports.public_port),
             self.opened.on_start,
         )
 

@@ -36,11 +36,11 @@ MOST_PLACES = 6
 _EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 (known in order to be asked about)
 
 
-def write_address(host: str, port: int, *more_hosts: str) -> str:
+def write_address(host: str, port: int, *more: tuple[str, int]) -> str:
     """`tcp:HOST:PORT`, or `tcp:HOST:PORT,HOST:PORT`; what `read_places` reads."""
-    hosts = (host, *more_hosts)
-    places = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host in hosts)
-    return f"tcp:{','.join(places)}"
+    places = ((host, port), *more)
+    said = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in places)
+    return f"tcp:{','.join(said)}"
 
 
 def read_address(address: str) -> tuple[str, int]:
@@ -65,9 +65,9 @@ def read_places(address: str) -> tuple[tuple[str, int], ...]:
 class TcpTransport:
     """One peer's way to others. Use within one event loop, and `close` it in the end.
 
-    It listens at `host` and `port` (0: a free one); `public_host` is what others dial, where that
-    is another one, and `more_hosts` are tried besides. `deadline_s` is for dialling, proving who
-    one is, and saying farewell, each.
+    It listens at `host` and `port` (0: a free one); `public_host` and `public_port` are what others
+    dial, where those are others (a router forwards them), and `more_hosts` are tried besides.
+    `deadline_s` is for dialling, proving who one is, and saying farewell, each.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class TcpTransport:
         port: int = 0,
         *,
         public_host: str | None = None,
+        public_port: int | None = None,
         more_hosts: tuple[str, ...] = (),
         deadline_s: float = 5.0,
         wall_clock: Callable[[], float] = lambda: datetime.now(UTC).timestamp(),
@@ -88,8 +89,10 @@ class TcpTransport:
             )
         if not 0 <= port < 1 << 16:
             raise UserError(f"port is {port}; it must be in [1, 65535], or 0 for any free one")
+        if public_port is not None and not 0 < public_port < 1 << 16:
+            raise UserError(f"public port is {public_port}; it must be in [1, 65535]")
         self._contexts = Contexts(membership)
-        self._host, self._port = host, port
+        self._host, self._port, self._public_port = host, port, public_port
         self._hosts = (public_host or host, *more_hosts)[:MOST_PLACES]
         self._deadline_s, self._wall_clock = deadline_s, wall_clock
         self._accepting: Accepting | None = None
@@ -114,7 +117,8 @@ class TcpTransport:
         accepting = Accepting(lambda client: self._prove(client, accept), HANDSHAKES)
         port = await accepting.open(self._host, self._port)
         self._accepting = accepting
-        return write_address(self._hosts[0], port, *self._hosts[1:])
+        more = ((host, port) for host in self._hosts[1:])
+        return write_address(self._hosts[0], self._public_port or port, *more)
 
     async def dial(self, address: str, peer: PeerId) -> TcpConnection:
         """Connect to `peer`; see Transport.

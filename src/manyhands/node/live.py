@@ -49,7 +49,8 @@ def wall_clock() -> float:
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Where a peer takes connections. `public_host` is what others dial, where it is another.
+    """Where a peer takes connections. `public_host` and `public_port` are what others dial, where
+    they are others, as those that a router forwards.
 
     `more_hosts` are further addresses of this machine, in other networks.
     """
@@ -58,6 +59,7 @@ class Listening:
     port: int = 0
     public_host: str | None = None
     more_hosts: tuple[str, ...] = ()
+    public_port: int | None = None
 
 
 class LivePeer:
@@ -81,6 +83,7 @@ class LivePeer:
             listening.host,
             listening.port,
             public_host=listening.public_host,
+            public_port=listening.public_port,
             more_hosts=listening.more_hosts,
             deadline_s=settings.dial_deadline_s,
             wall_clock=wall_clock,
