@@ -21,7 +21,7 @@ from manyhands.domain.settings import Settings
 from manyhands.domain.span import Span, even_cuts
 from manyhands.domain.work import Sampling
 from manyhands.engine.measure import measure
-from manyhands.errors import ManyhandsError, UserError
+from manyhands.errors import ManyhandsError, ResourceError, UserError
 from manyhands.launch.founding import Founding, Ports, found_swarm
 from manyhands.launch.leftovers import private_folder
 from manyhands.launch.local import LocalPeer, LocalPeers
@@ -95,6 +95,9 @@ async def _tell_machine(console: Console) -> None:
     stop = threading.Event()
     try:
         report = machine_report(await asyncio.to_thread(measure, stop=stop))
+    except ResourceError as error:  # a very slow or busy machine; the story was told
+        console.say(str(error), "yellow")
+        return
     finally:
         stop.set()
     if console.as_json:
