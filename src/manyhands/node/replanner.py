@@ -70,6 +70,7 @@ class Replanner:
         self._failed_s: dict[ModelId, float] = {}
         self._wanted: dict[ModelId, tuple[Moves, float]] = {}
         self._looked: dict[ModelId, tuple[Any, float]] = {}
+        self._asked: frozenset[tuple[ModelId, Move]] = frozenset()
         self._refused: dict[Move, str] = {}
 
     def follow(self, followed: Followed) -> None:
@@ -78,17 +79,23 @@ class Replanner:
         self._moved_s.setdefault(followed.model, self._clock() - self._settings.settle_s)
 
     def receive(self, source: PeerId, refusal: NotMoved) -> None:
-        """A peer did not do what it was asked."""
-        self._refused[Move(source, refusal.change, refusal.span)] = refusal.message
+        """A peer did not do what it was asked; of anything else nothing is kept."""
+        move = Move(source, refusal.change, refusal.span)
+        if (refusal.model, move) in self._asked:
+            self._refused[move] = refusal.message
 
     async def run(self) -> None:
         """Look and act, until cancelled."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             for followed in list(self._followed.values()):
-                plan = await self._look(followed)
-                if plan is not None:
-                    await self._carry_out(followed, plan)
+                try:
+                    plan = await self._look(followed)
+                    if plan is not None:
+                        await self._carry_out(followed, plan)
+                except Exception:  # what others say of themselves must not end the role
+                    log.exception("model %s could not be placed anew", short(followed.model))
+                    self._failed_s[followed.model] = self._clock()
 
     async def _look(self, followed: Followed) -> Moves | None:
         """The moves to make now: those that were wanted for a while."""
@@ -163,6 +170,7 @@ class Replanner:
         self.told(plan.told(self._name))
         for phase in plan.phases:
             self._refused.clear()
+            self._asked = frozenset((model, move) for move in phase)
             for move in phase:
                 self._send(move.peer, AskMove(model, move.span, move.change))
             trouble = await self._done(followed, phase)
@@ -170,6 +178,7 @@ class Replanner:
                 self._failed_s[model] = self._clock()
                 self.told(f"the move ends here: {trouble}")
                 break
+        self._asked = frozenset()
         self._moved_s[model] = self._clock()
 
     async def _done(self, followed: Followed, phase: Iterable[Move]) -> str | None:
