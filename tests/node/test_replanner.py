@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import tracemalloc
+from dataclasses import replace
 
 from manyhands.domain.device import Device
-from manyhands.domain.ids import ModelId
-from manyhands.domain.messages import NotMoved
+from manyhands.domain.ids import ModelId, PeerId
+from manyhands.domain.messages import AskMove, NotMoved
 from manyhands.domain.settings import Settings
 from manyhands.domain.span import Span
 from manyhands.domain.swarm import PeerRecord, Swarm
@@ -15,7 +16,7 @@ from manyhands.node.model import Model
 from manyhands.node.mover import Followed
 from manyhands.node.replanner import Replanner
 from manyhands.sim.virtual_loop import VirtualCompute, run_virtual
-from node_cases import ANNA, BEN, MODEL_ID, RecordingLinks, model
+from node_cases import ANNA, BEN, MODEL_ID, STRANGER, RecordingLinks, model
 
 DEVICE = Device("virtual", 1 << 20, 1e9, 1e9)
 
@@ -65,3 +66,40 @@ def test_a_look_that_fails_is_not_the_last():
 
     run_virtual(main)
     assert len(looks) > 1
+
+
+def test_where_one_does_not_load_another_is_asked():
+    asked: list[PeerId] = []
+
+    async def main():
+        clock, town = asyncio.get_running_loop().time, Town()
+        slow = replace(DEVICE, read_bytes_per_s=1e8)
+        town.swarm = Swarm(
+            peers={
+                ANNA: PeerRecord(ANNA, 1, 1e9, "", DEVICE),
+                BEN: record(BEN, DEVICE),
+                STRANGER: record(STRANGER, slow),
+            }
+        )
+
+        def send(peer: PeerId, ask: AskMove) -> None:
+            asked.append(peer)
+            deciding.receive(peer, NotMoved(MODEL_ID, ask.span, ask.change, "resource", "full"))
+
+        deciding = Replanner(
+            ANNA, lambda _: model(), town, VirtualCompute(), clock, Settings(), send
+        )
+        deciding.follow(Followed(MODEL_ID, ANNA, 64, False))
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(deciding.run())
+            await asyncio.sleep(3 * Settings().settle_s)
+            running.cancel()
+
+    def record(peer: PeerId, device: Device) -> PeerRecord:
+        profile, room = model().profile, device.memory_bytes
+        return PeerRecord(
+            peer, 1, 1e9, "", device, profile.kernels, room_bytes=room, moves=(MODEL_ID,)
+        )
+
+    run_virtual(main)
+    assert asked == [BEN, STRANGER]
