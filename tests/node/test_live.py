@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from manyhands.domain.settings import Settings
 from manyhands.domain.span import Span
+from manyhands.domain.swarm import Holding, PeerRecord, Swarm
 from manyhands.errors import DeadlinePassed, PeerLost, UserError
 from manyhands.net.tcp import read_address
 from manyhands.node.live import (
@@ -223,3 +224,13 @@ async def test_others_are_told_the_public_name():
     assert anna.address == ""
     async with running(anna):
         assert anna.address.startswith("tcp:anna.local:")
+
+
+def test_layers_that_no_model_has_are_not_counted_one_by_one():
+    def holding(*spans: Span) -> Swarm:
+        held = tuple(Holding(MODEL.id, span, "ready") for span in spans)
+        record = PeerRecord(ANNAS.peer, 1, 1e9, "", DEVICE, holdings=held)
+        return Swarm(peers={ANNAS.peer: record})
+
+    assert is_covered(holding(Span(0, 2**53 - 1)), MODEL)
+    assert not is_covered(holding(Span(1, 2**53 - 1)), MODEL)

@@ -113,6 +113,26 @@ def test_nobody_else_may_ask():
     play(test)
 
 
+def test_who_may_not_ask_hides_nothing_of_who_may():
+    async def test(town):
+        for _ in range(100):
+            town.mover.receive(STRANGER, AskMove(MODEL_ID, LOWER, "load"))
+        await town.ask("load", LOWER)
+        assert town.states() == {LOWER: "ready"}
+
+    play(test)
+
+
+def test_layers_that_the_model_does_not_have_are_not_loaded():
+    async def test(town):
+        beyond = Span(SPEC.span.last - 1, 2**53 - 1)
+        (refusal,) = await town.ask("load", beyond)
+        assert "has no layers" in refusal.message
+        assert town.states() == {}
+
+    play(test)
+
+
 def test_layers_given_by_hand_are_not_touched():
     async def test(town):
         await town.holdings.hold(MODEL_ID, LOWER)

@@ -299,3 +299,11 @@ def placed(town: Swarm):
         return place(town, SPEC, OWNER, COST, tokens=TOKENS).route
     except ResourceError:
         assume(False)
+
+
+def test_a_peer_that_pauses_is_asked_for_nothing():
+    here = home((SPEC.span, 1.0, LAYERS), (None, 10.0, LAYERS))
+    assert moves(here, WISH, gain=GAIN) is not None
+    paused = replace(here.peers[peer_id(2)], paused="user")
+    held_back = replace(here, peers={**here.peers, peer_id(2): paused})
+    assert moves(held_back, WISH, gain=GAIN) is None

@@ -94,3 +94,26 @@ def test_a_beginning_that_all_share_is_computed_once_at_each_replica():
     computed = [peer for peer, took_s in opened if took_s > 1.0]  # 256 tokens take two seconds
     assert sorted(computed) == [1, 2]
     assert sorted(Counter(peer for peer, _ in opened).values()) == [4, 4]
+
+
+def test_queues_are_counted_where_a_route_is_chosen_and_not_at_each_step():
+    counted = []
+
+    def counting(among):
+        def queued(swarm):
+            counted.append(swarm.version)
+            return among(swarm)
+
+        return queued
+
+    async def main():
+        async with Fleet(1, MODEL, (Member(can_load=False), *replicas(2))) as fleet:
+            owner = fleet.nodes[OWNER].owner
+            sessions = [await owner.open(MODEL, Sampling(), len(PROMPT)) for _ in range(4)]
+            for session in sessions:
+                session.ring.among = counting(session.ring.among)
+                async for _ in speak(session, PROMPT, 8):
+                    pass
+
+    run_virtual(main)
+    assert not counted

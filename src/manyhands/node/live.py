@@ -17,6 +17,7 @@ from manyhands.domain.device import Device
 from manyhands.domain.ids import ModelId
 from manyhands.domain.manifest import Piece
 from manyhands.domain.settings import Settings
+from manyhands.domain.span import missing
 from manyhands.domain.swarm import Swarm
 from manyhands.engine.compute import ComputeThread, join_all
 from manyhands.errors import DeadlinePassed, ManyhandsError
@@ -184,11 +185,10 @@ async def until_covered(node: Node, model: Model, deadline_s: float) -> None:
 
 def is_covered(swarm: Swarm, model: Model) -> bool:
     """True when every layer of a model is ready at some peer."""
-    ready = {
-        layer
+    ready = (
+        held.span
         for record in swarm.peers.values()
         for held in record.holdings
         if held.model == model.id and held.state == "ready"
-        for layer in range(held.span.first, held.span.last)
-    }
-    return ready.issuperset(range(len(model.spec.layers)))
+    )
+    return not missing(ready, len(model.spec.layers))

@@ -88,6 +88,11 @@ class Mover:
 
     def receive(self, source: PeerId, message: AskMove) -> None:
         """Somebody asks for a move; never waits."""
+        try:  # before it is counted as asked: a stranger's hides nothing
+            self._check(source, message.model, message.span)
+        except ManyhandsError as error:
+            self._refuse(source, message, error)
+            return
         order = message.model, message.span
         if order not in self._under_way:  # asked again, or by the next who decides
             self._under_way.add(order)
@@ -102,7 +107,7 @@ class Mover:
 
     async def _do(self, source: PeerId, asked: AskMove) -> None:
         try:
-            followed = self._check(source, asked.model)
+            followed = self._check(source, asked.model, asked.span)
             if asked.change == "load":
                 self._check_room(followed, asked.span)
                 await self._holdings.hold(asked.model, asked.span)
@@ -121,7 +126,7 @@ class Mover:
         answer = NotMoved(asked.model, asked.span, asked.change, error.code, str(error)[:4000])
         self._send(source, answer)
 
-    def _check(self, source: PeerId, model: ModelId) -> Followed:
+    def _check(self, source: PeerId, model: ModelId, span: Span) -> Followed:
         followed = self._followed.get(model)
         if followed is None or not followed.is_movable:
             raise PeerError(f"the layers of model {short(model)} do not move at {short(self._me)}")
@@ -131,6 +136,8 @@ class Mover:
                 f"{short(source)} does not decide about model {short(model)}; "
                 f"{short(decides) if decides is not None else 'nobody'} does"
             )
+        if not self._holdings.model(model).spec.span.covers(span):
+            raise PeerError(f"model {short(model)} has no layers {span.first}:{span.last}")
         return followed
 
     def _check_room(self, followed: Followed, span: Span) -> None:

@@ -6,8 +6,9 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from manyhands.domain.ids import ModelId, PeerId, SessionId, short
 from manyhands.domain.messages import Message, Renew
@@ -36,38 +37,6 @@ NUMBER_BYTES = 4
 def longest_source(spec: ModelSpec) -> int:
     """Tokens that an encoder may read, which go in one step; 0 for models without."""
     return min(spec.source, CAPS[Kind.STEP].payload // (NUMBER_BYTES * spec.width))
-
-
-class _Among:
-    """The swarm as one session sees it among its owner's others: where they are, a step waits.
-
-    `home` is the route of the session that it begins with.
-    """
-
-    def __init__(
-        self, view: View, terms: Terms, home: Route, sessions: Mapping[SessionId, Session]
-    ) -> None:
-        self._view, self._terms, self._home, self._sessions = view, terms, home, sessions
-
-    @property
-    def swarm(self) -> Swarm:
-        """The newest snapshot, with queues; see plan/spreading."""
-        terms, ways = self._terms, Counter[tuple[ModelId, Route]]()
-        models: dict[ModelId, Terms] = {}
-        for name, session in self._sessions.items():
-            if name != terms.session:
-                models[session.terms.model] = session.terms
-                ways[session.terms.model, session.ring.route] += 1
-        others = [
-            Running(models[model].spec, models[model].cost, route, count)
-            for (model, route), count in ways.items()
-        ]
-        swarm = queued(self._view.swarm, terms.owner, others)
-        return at_home(swarm, terms.spec, terms.cost, self._home, terms.shared)
-
-    async def changed(self) -> None:
-        """Return at the next change of the swarm."""
-        await self._view.changed()
 
 
 class Owner:
@@ -159,8 +128,10 @@ class Owner:
         live = sorted(self._sessions.values(), key=self._company)
         parent, shared, home = await self._beginnings.of(terms, prompt, live)
         terms = replace(terms, session=self._name(), parent=parent, shared=shared)
-        view = _Among(self._view, terms, home, self._sessions)
-        session = Session(terms, view, self._clock, self._settings, self._send, self._rules)
+        among = partial(self._among, terms, home)
+        session = Session(
+            terms, self._view, self._clock, self._settings, self._send, self._rules, among
+        )
         self._sessions[terms.session] = session
         try:
             await session.open(prompt[:shared])
@@ -168,6 +139,24 @@ class Owner:
             self._end(session)
             raise
         return session
+
+    def _among(self, terms: Terms, home: Route, swarm: Swarm) -> Swarm:
+        """The swarm as one session sees it among our others: where they are, a step waits.
+
+        `home` is the route of the session that it begins with; see plan/spreading.
+        """
+        ways = Counter[tuple[ModelId, Route]]()
+        models: dict[ModelId, Terms] = {}
+        for name, session in self._sessions.items():
+            if name != terms.session:
+                models[session.terms.model] = session.terms
+                ways[session.terms.model, session.ring.route] += 1
+        others = [
+            Running(models[model].spec, models[model].cost, route, count)
+            for (model, route), count in ways.items()
+        ]
+        swarm = queued(swarm, terms.owner, others)
+        return at_home(swarm, terms.spec, terms.cost, home, terms.shared)
 
     def _company(self, session: Session) -> int:
         """How many sessions of ours go the same way."""

@@ -148,7 +148,7 @@ class Recovery:
         to_leave, before, began_s = self._to_leave(), ring.route, ring.clock()
         lost, broken = ring.suspicions.peers(), ring.suspicions.links()
         route = moved(
-            ring.view.swarm,
+            ring.queued,
             ring.terms.spec,
             self._facts(),
             replace(ring.terms.cost, context=ring.confirmed),
@@ -258,7 +258,7 @@ class Recovery:
         suspects = (ring.suspicions.peers(), ring.suspicions.links())
         plan = stand_ins if ring.epoch else new_route
         return plan(
-            ring.view.swarm,
+            ring.queued,
             terms.spec,
             self._facts(),
             replace(terms.cost, context=ring.confirmed),
@@ -305,7 +305,7 @@ class Recovery:
         is_whole = not ring.terms.spec.keeps_memory
         most = max(ring.settings.chunk_tokens, ring.terms.source)
         longest = ring.terms.context_limit if is_whole else most
-        swarm, cost = ring.view.swarm, replace(ring.terms.cost, tokens=longest)
+        swarm, cost = ring.queued, replace(ring.terms.cost, tokens=longest)
         spec, peers = ring.terms.spec, swarm.peers
         if any(stage.peer not in peers for stage in route.stages):
             return

@@ -41,6 +41,9 @@ slow for a moment, moves nothing."""
 ANSWER_S = 10.0
 """A peer that was asked does it, or says that it does, by then."""
 
+UNABLE_S = 600.0
+"""So long nothing is planned for a peer that did not do what it was asked: another may."""
+
 AGAIN_S = 60.0
 """What did not pay, because it had just been moved, is counted anew this often."""
 
@@ -70,7 +73,9 @@ class Replanner:
         self._failed_s: dict[ModelId, float] = {}
         self._wanted: dict[ModelId, tuple[Moves, float]] = {}
         self._looked: dict[ModelId, tuple[Any, float]] = {}
+        self._asked: frozenset[tuple[ModelId, Move]] = frozenset()
         self._refused: dict[Move, str] = {}
+        self._unable_s: dict[tuple[ModelId, PeerId], float] = {}
 
     def follow(self, followed: Followed) -> None:
         """From now on this model is placed anew where we decide and it pays."""
@@ -78,17 +83,23 @@ class Replanner:
         self._moved_s.setdefault(followed.model, self._clock() - self._settings.settle_s)
 
     def receive(self, source: PeerId, refusal: NotMoved) -> None:
-        """A peer did not do what it was asked."""
-        self._refused[Move(source, refusal.change, refusal.span)] = refusal.message
+        """A peer did not do what it was asked; of anything else nothing is kept."""
+        move = Move(source, refusal.change, refusal.span)
+        if (refusal.model, move) in self._asked:
+            self._refused[move] = refusal.message
 
     async def run(self) -> None:
         """Look and act, until cancelled."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             for followed in list(self._followed.values()):
-                plan = await self._look(followed)
-                if plan is not None:
-                    await self._carry_out(followed, plan)
+                try:
+                    plan = await self._look(followed)
+                    if plan is not None:
+                        await self._carry_out(followed, plan)
+                except Exception:  # what others say of themselves must not end the role
+                    log.exception("model %s could not be placed anew", short(followed.model))
+                    self._failed_s[followed.model] = self._clock()
 
     async def _look(self, followed: Followed) -> Moves | None:
         """The moves to make now: those that were wanted for a while."""
@@ -115,7 +126,7 @@ class Replanner:
         return plan if now_s - known_s >= STEADY_S else None
 
     async def _plan(self, followed: Followed, swarm: Swarm, since_s: float) -> Moves | None:
-        model = self._model(followed.model)
+        model, swarm = self._model(followed.model), self._able(followed.model, swarm)
         is_founder_here = followed.founder in swarm.peers
         wish = Wish(
             model=followed.model,
@@ -129,6 +140,17 @@ class Replanner:
         gain = self._settings.move_gain
         # beside the loop: a search over many devices takes long
         return await self._compute.run(lambda: moves(swarm, wish, gain=gain, since_s=since_s), 0.0)
+
+    def _able(self, model: ModelId, swarm: Swarm) -> Swarm:
+        """The swarm where those who did not do what they were asked keep what they hold."""
+        now_s = self._clock()
+        self._unable_s = {one: s for one, s in self._unable_s.items() if s > now_s}
+        unable = {peer for name, peer in self._unable_s if name == model}
+        peers = {
+            peer: replace(record, moves=()) if peer in unable else record
+            for peer, record in swarm.peers.items()
+        }
+        return replace(swarm, peers=peers)
 
     def _by_hand(self, swarm: Swarm) -> dict[PeerId, Span]:
         """As far as those devices are here, and it is clear which is meant."""
@@ -163,6 +185,7 @@ class Replanner:
         self.told(plan.told(self._name))
         for phase in plan.phases:
             self._refused.clear()
+            self._asked = frozenset((model, move) for move in phase)
             for move in phase:
                 self._send(move.peer, AskMove(model, move.span, move.change))
             trouble = await self._done(followed, phase)
@@ -170,6 +193,7 @@ class Replanner:
                 self._failed_s[model] = self._clock()
                 self.told(f"the move ends here: {trouble}")
                 break
+        self._asked = frozenset()
         self._moved_s[model] = self._clock()
 
     async def _done(self, followed: Followed, phase: Iterable[Move]) -> str | None:
@@ -188,9 +212,12 @@ class Replanner:
                 what = f"{asked_of(move.change)} layers {move.span.first}:{move.span.last}"
                 if move.peer not in swarm.peers:
                     return f"{name} is gone"
+                is_unable = is_late and not _is_under_way(swarm, followed.model, move)
+                if move.change == "load" and (is_unable or move in self._refused):
+                    self._unable_s[followed.model, move.peer] = self._clock() + UNABLE_S
                 if move in self._refused:
                     return f"{name} does not {what}: {self._refused[move]}"
-                if is_late and not _is_under_way(swarm, followed.model, move):
+                if is_unable:
                     return f"{name} does not {what}, and does not say why"
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_EVERY_S):

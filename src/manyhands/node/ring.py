@@ -42,6 +42,10 @@ from manyhands.plan.cost import Cost
 NO_SIDE: Mapping[str, TensorFrame] = MappingProxyType({})
 
 
+Among = Callable[[Swarm], Swarm]
+"""The swarm as a route is chosen in it: with the queues that its owner's other sessions mean."""
+
+
 class View(Protocol):
     """What a session sees of the swarm: the snapshot now, and the wait for the next."""
 
@@ -104,8 +108,9 @@ class Ring:
         settings: Settings,
         send: Callable[[PeerId, Message], None],
         rules: Rules,
+        among: Among = lambda swarm: swarm,
     ) -> None:
-        self.rules = rules
+        self.rules, self.among = rules, among
         self.terms, self.view, self.clock, self.settings = terms, view, clock, settings
         self.send = send
         self.tokens: list[int] = []
@@ -120,6 +125,11 @@ class Ring:
         self.pace = Pace(settings)
         self._inbox: deque[FromStage | PeerDown] = deque()
         self._arrived = asyncio.Event()
+
+    @property
+    def queued(self) -> Swarm:
+        """The newest snapshot, to choose a route in: computed anew each time, not for each step."""
+        return self.among(self.view.swarm)
 
     def begin(self, route: Route) -> None:
         """A new epoch on `route`; numbers start anew, and what was lost before it is past."""

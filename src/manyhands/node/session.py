@@ -19,7 +19,7 @@ from manyhands.domain.work import Result, Want
 from manyhands.errors import ContextOverflow, NotServed
 from manyhands.node.peers import Clock
 from manyhands.node.recover import NOTHING, Recovery
-from manyhands.node.ring import NO_SIDE, Ring, Terms, View
+from manyhands.node.ring import NO_SIDE, Among, Ring, Terms, View
 from manyhands.node.rules import ALL_RULES, Rules
 from manyhands.node.setback import Setback
 from manyhands.wire.frame import CAPS, Kind
@@ -36,8 +36,9 @@ class Session:
         settings: Settings,
         send: Callable[[PeerId, Message], None],
         rules: Rules = ALL_RULES,
+        among: Among = lambda swarm: swarm,
     ) -> None:
-        self.ring = Ring(terms, view, clock, settings, send, rules)
+        self.ring = Ring(terms, view, clock, settings, send, rules, among)
         self.recovery = Recovery(self.ring)
         self._settings = settings
         self._keeps_memory = terms.spec.keeps_memory

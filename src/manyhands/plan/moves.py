@@ -108,9 +108,9 @@ def moves(swarm: Swarm, wish: Wish, *, gain: float, since_s: float = inf) -> Mov
 
     Layers move when a step then takes less by `gain` (a share) or more, and loading them pays, the
     placement having stood for `since_s`; or when some are lost. Peers that do not let the model's
-    layers move (`PeerRecord.moves`), or that are about to let go of some, keep what they hold. A
-    peer that holds several spans lets go of those that the best route does not need and others
-    hold.
+    layers move (`PeerRecord.moves`), that pause, or are about to let go of some, keep what they
+    hold. A peer that holds several spans lets go of those that the best route does not need and
+    others hold.
     """
     town = _Town(swarm, wish)
     now = town.present()
@@ -142,7 +142,9 @@ class _Town:
         self._movable = frozenset(
             peer
             for peer, record in records.items()
-            if wish.model in record.moves and not _spans(record, wish, {"draining"})
+            if wish.model in record.moves
+            and not record.paused
+            and not _spans(record, wish, {"draining"})
         )
         self._ready = {peer: _spans(record, wish, {"ready"}) for peer, record in records.items()}
         self._limits = {
