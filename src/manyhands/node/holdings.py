@@ -94,6 +94,10 @@ class Holdings:
         self._engines.pop((model, span), None)
         self._changed()
 
+    def is_held(self, engine: Engine) -> bool:
+        """True for an engine that was not let go of."""
+        return any(held is engine for held in self._engines.values())
+
     def is_draining(self, engine: Engine) -> bool:
         """True for an engine that is to be let go of."""
         return any(self._engines.get(key) is engine for key in self._draining)

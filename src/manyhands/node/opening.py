@@ -94,7 +94,8 @@ class Opening:
             source = None
             if opening.parent is not None:
                 source = self._memories.beginning(opening.parent, memory.span, opening.owner)
-            if source is not None:  # a fork stays in its parent's engine
+            if source is not None and not self._holdings.is_draining(source.engine):
+                # a fork stays in its parent's engine, but in none that is about to go
                 engine, parent = source.engine, source.memory.name
                 at = min(opening.parent_position, source.memory.length)
                 memory.tokens = source.memory.tokens[:at]
@@ -114,7 +115,13 @@ class Opening:
                 memory.tokens, memory.journal = [], Journal()
                 await self.sweep()
             else:
-                return engine
+                if self._holdings.is_held(engine):
+                    return engine
+                # let go of while this waited for the engine: nobody would count it there
+                await self._compute.run(partial(engine.close, memory.name), 0.0)
+                raise SessionUnknown(
+                    f"{memory.span} of {short(opening.model)} is not held any more"
+                )
 
     async def end(self, memory: StageMemory) -> None:
         """Its owner has closed the session: keep what others may begin with, free the rest."""
