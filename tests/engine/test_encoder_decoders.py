@@ -215,7 +215,12 @@ def test_bf16_is_near(folders):
     assert 1e-4 < np.abs(said - truth).max() / np.abs(truth).max() < 0.1
 
 
-@pytest.mark.parametrize("defence", ["bias", "rows", "length"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "defence", [pytest.param("bias", marks=SLOW), "rows", pytest.param("length", marks=SLOW)]
+)
 def test_the_proof_notices_what_is_wrong(monkeypatch, defence):
     """No bias of positions behind the first stage; no source in memory; an answer's length lost."""
     config = json.loads(library.as_text(config_of("t5")))
