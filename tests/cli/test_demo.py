@@ -59,6 +59,7 @@ def test_it_says_what_this_machine_could_run_and_that_the_model_is_a_toy(showing
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.slow
 def test_a_viewer_kills_the_peer_whose_key_is_pressed():
     with Terminal("demo", "--no-machine", "--max-tokens", "200", "--at", "190") as terminal:
         terminal.until("Once upon a time")

@@ -34,6 +34,7 @@ def test_a_link_is_all_that_a_device_needs_once(serving, tmp_path):
         assert newcomer.interrupt() == 0
 
 
+@pytest.mark.slow
 def test_a_guest_works_for_its_time_and_ends_by_itself(serving, tmp_path):
     said = done("invite", "--guest", "6s", "--for", "10m", home=tmp_path / "one")
     assert "within 10 min; it is a guest for 6 s" in said.stdout

@@ -87,6 +87,7 @@ async def test_a_joiner_without_the_folder_gets_its_span_and_the_next_one_from_b
             await one.told(signal.SIGTERM)
 
 
+@pytest.mark.slow
 async def test_a_joiner_that_is_killed_again_and_again_goes_on_where_it_was(folder, tmp_path):
     home, source = tmp_path / "home", Checkpoint.open(folder)
     async with founding(tmp_path / "founder", given(folder, 0.01)) as swarm:

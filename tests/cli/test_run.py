@@ -51,6 +51,7 @@ def test_the_end_of_input_leaves_and_ctrl_c_at_the_prompt_too(tmp_path):
             assert "Traceback" not in terminal.shown
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_it_loads_is_no_success_and_leaves_nothing(tmp_path):
     temporary = tmp_path / "temporary"
     temporary.mkdir()

@@ -201,6 +201,7 @@ async def test_a_client_that_comes_just_as_we_close_is_not_left_open(turns):
     assert answering.has_none
 
 
+@pytest.mark.slow
 async def test_more_silent_clients_than_places_hold_nobody_up_for_long(monkeypatch):
     monkeypatch.setattr("manyhands.net.tcp.HANDSHAKES", 2)
     async with ben_at_home(deadline_s=0.2) as (answering, anna):
@@ -225,6 +226,7 @@ async def test_a_dialler_whose_membership_has_ended_sees_a_lost_peer():
         await late.close()
 
 
+@pytest.mark.slow
 async def test_a_connection_ends_with_the_certificate_that_the_other_side_showed():
     for dialler_s, listener_s in ((4, HOUR_S), (HOUR_S, 4)):
         now_s = datetime.now(UTC).timestamp()

@@ -117,6 +117,7 @@ async def test_a_membership_is_renewed_in_time_though_the_first_try_fails(tmp_pa
     assert "could not be renewed: nobody opened" in caplog.text
 
 
+@pytest.mark.slow
 async def test_peers_outlive_their_first_certificates_and_meet_again(caplog):
     caplog.set_level(logging.INFO)
     anna, ben = peer(life_s=4.0), peer(BENS, life_s=4.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from terminal import Terminal
@@ -38,18 +39,12 @@ def _line(screen, number) -> str:
     return next(line for line in screen.shown.splitlines() if line.startswith(f"  {number}  "))
 
 
-def answer(host, home) -> str:
-    said = done("chat", home=home, told="Once upon a time\n", on=host.words)
-    assert said.returncode == 0, said
-    return said.stdout
-
-
 def test_three_hosts_become_a_swarm_with_nothing_typed_but_the_approval(tmp_path):
     with (
         hosts.network(3, APART) as ((anna, ben, cleo), _),
-        serving(anna, tmp_path / "anna") as swarm,
+        Terminal("run", "--lan", home=tmp_path / "anna", on=anna.words) as screen,
     ):
-        swarm.event("coverage")
+        screen.until(">>> ")
         with (
             Verb("join", home=tmp_path / "ben", on=ben.words) as bens,
             Verb("join", home=tmp_path / "cleo", on=cleo.words) as cleos,
@@ -58,17 +53,20 @@ def test_three_hosts_become_a_swarm_with_nothing_typed_but_the_approval(tmp_path
                 found = newcomer.event("found")
                 assert found["door"] == f"{anna.addresses[0]}:7702"
             codes = {one: one.event("asking")["code"] for one in (bens, cleos)}
-            assert {swarm.event("newcomer")["code"] for _ in codes} == set(codes.values())
             for newcomer, code in codes.items():
-                said = done("approve", code, home=tmp_path / "anna", on=anna.words)
-                assert said.returncode == 0, said
+                screen.until(f"/approve {code} lets it in")
+                screen.type(f"/approve {code}\n")
                 assert newcomer.event("ready")["last"] > 0
-            assert len(answer(anna, tmp_path / "anna")) > 100
+            screen.type("Once upon a time\n")
+            screen.until("a second")
+            assert re.search(r"\d{2,} tokens, [\d.]+ a second", screen.shown)
             assert bens.interrupt() == cleos.interrupt() == 0
         # the next time nobody is asked
         with Verb("join", home=tmp_path / "ben", on=ben.words) as again:
             again.event("ready")
             assert "asking" not in {event["event"] for event in again.events}
+        screen.type("/quit\n")
+        assert screen.end() == 0, screen.shown
 
 
 def test_a_founder_in_two_networks_is_found_in_both(tmp_path):
