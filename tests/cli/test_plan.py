@@ -161,3 +161,8 @@ def test_spans_given_by_hand_are_planned_so_and_marked(capsys):
         (0, 10, True),
         (10, 38, True),
     ]
+
+
+def test_a_home_that_nobody_has_is_said(capsys):
+    with pytest.raises(UserError, match="cannot be expanded"):
+        told(capsys, "~nobody-of-this-name/model")

@@ -183,8 +183,8 @@ def _wanted(model: str, options: PlanOptions, measured: Measured) -> Wanted:
 
 def _found(model: str, form: str, measured: Measured) -> tuple[str, ModelSpec, str, float]:
     """Name, model, format and bytes a weight."""
-    folder = Path(model).expanduser()
-    if model == STORYTELLER or folder.is_dir():
+    # a home that nobody has is said by `folder_of`
+    if model == STORYTELLER or model.startswith("~") or Path(model).is_dir():
         return _stored(folder_of(model), form, measured)
     known = {model.name.lower(): model for model in KNOWN_MODELS}
     typed = model.lower().rpartition("/")[2]
